@@ -1,0 +1,93 @@
+"""Write the Python stubs of `protos/parley/v1` into a source tree, or tell which of those there are stale.
+
+    python protos/generate.py clients/python/src            writes parley/v1 anew
+    python protos/generate.py clients/python/src --check    writes nothing; lists what differs and exits with 1
+
+Runs in the generator's own environment (`make gen`, `make check`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import grpc_tools
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent
+INCLUDES = [ROOT, ROOT / "third_party", Path(grpc_tools.__file__).parent / "_proto"]
+BIN = Path(sys.executable).parent
+PLUGINS = [f"--plugin={name}={BIN / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+
+
+def generate(out: Path) -> dict[str, bytes]:
+    """Every file of the generated package by name. `out` is an empty folder to work in."""
+    protos = sorted((ROOT / "parley/v1").glob("*.proto"))
+    _protoc([f"--python_out={out}", f"--mypy_out=quiet:{out}", f"--descriptor_set_out={out / 'set'}"], protos)
+    files = FileDescriptorSet.FromString((out / "set").read_bytes()).file
+    # Only files with a service get gRPC stubs, so that whoever imports messages does not import grpc.
+    services = [ROOT / file.name for file in files if file.service]
+    _protoc([f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}"], services)
+    package = {path.name: path.read_bytes() for path in (out / "parley/v1").iterdir()}
+    return package | {"__init__.py": _init(files).encode()}
+
+
+def _protoc(outputs: list[str], protos: list[Path]) -> None:
+    code = protoc.main(["protoc", *(f"-I{path}" for path in INCLUDES), *PLUGINS, *outputs, *map(str, protos)])
+    if code:
+        sys.exit(f"protoc failed with exit code {code}; its message stands above.")
+
+
+def _init(files: Iterable[FileDescriptorProto]) -> str:
+    """The package's `__init__.py`: all names in one place, spelt out so that type checkers and readers see them."""
+    lines = [
+        '"""Every message, enum and enum value of `parley.v1`: `from parley import v1`, then `v1.ChatRequest`.',
+        "",
+        "Written by `make gen`; do not edit.",
+        '"""',
+        "",
+    ]
+    for file in sorted(files, key=lambda file: file.name):
+        if names := sorted(_names(file)):
+            module = file.name.removesuffix(".proto").replace("/", ".") + "_pb2"
+            lines += [f"from {module} import (", *(f"    {name} as {name}," for name in names), ")"]
+    return "\n".join(lines) + "\n"
+
+
+def _names(file: FileDescriptorProto) -> Iterator[str]:
+    yield from (message.name for message in file.message_type)
+    for enum in file.enum_type:
+        yield enum.name
+        yield from (value.name for value in enum.value)
+
+
+def main(source: Path, *, check: bool) -> int:
+    package = source / "parley/v1"
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = generate(Path(scratch))
+    present = {path.name: path.read_bytes() for path in package.glob("*.py*") if path.is_file()}
+    stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
+    if check:
+        for name in stale:
+            print(f"{package / name}: not what protos/ gives; run `make gen` and commit the result")
+        return bool(stale)
+    package.mkdir(parents=True, exist_ok=True)
+    for name in stale:
+        if name in wanted:
+            (package / name).write_bytes(wanted[name])
+        else:
+            (package / name).unlink()
+    print(f"{package}: {len(wanted)} files, {len(stale)} changed")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="source tree that holds parley/v1")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
+    arguments = parser.parse_args()
+    sys.exit(main(arguments.source, check=arguments.check))
