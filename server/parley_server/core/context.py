@@ -1,0 +1,79 @@
+"""What travels with one call: who, until when, and what it has cost so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from parley import v1
+
+Operation = Literal["chat", "embed"]
+Clock = Callable[[], float]
+"""Seconds on a clock that never goes back."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the call has cost: one entry per finished attempt, in order, the one that answered last."""
+
+    attempts: list[v1.Attempt] = field(default_factory=list)
+
+    def cost_nano_usd(self) -> int | None:
+        """Sum over the attempts whose price is known; None if none is."""
+        known = [a.usage.cost.total_nano_usd for a in self.attempts if a.usage.HasField("cost")]
+        return sum(known) if known else None
+
+
+@dataclass(slots=True)
+class AttemptBudget:
+    """Attempts that the whole call may still make: retries and fallbacks draw on the same number.
+
+    `reserved` of those `left` are kept for targets that have not been tried, out of reach of the first one's retries.
+    """
+
+    left: int = 1
+    reserved: int = 0
+
+    def take(self) -> bool:
+        """Use one attempt; False if none is left."""
+        if self.left <= 0:
+            return False
+        self.left -= 1
+        return True
+
+    def allows_retry(self) -> bool:
+        """Whether the target that has just failed may be asked again."""
+        return self.left > self.reserved
+
+
+@dataclass(slots=True)
+class Context:
+    """One call. `deadline`, `received` and `first_output` are readings of `clock`; `received_at` is Unix time."""
+
+    operation: Operation
+    streaming: bool
+    request_id: str
+    response_id: str
+    clock: Clock = time.monotonic
+    received: float = 0.0
+    received_at: float = 0.0
+    deadline: float | None = None
+    method: str = ""
+    peer: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Metadata of the caller that layers may read: W3C trace context only."""
+    outgoing: dict[str, str] = field(default_factory=dict)
+    """Headers every upstream request of the call carries: W3C trace context of the attempt."""
+    budget: AttemptBudget = field(default_factory=AttemptBudget)
+    ledger: Ledger = field(default_factory=Ledger)
+    warnings: list[v1.Warning] = field(default_factory=list)
+    """Notes of layers and of the attempt under way, joined with those of the answer at the edge."""
+    first_output: float | None = None
+    trace: Any = None
+    """Trace context that the spans of the call's attempts belong to; None while the call is not traced."""
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline (0 or less: it has passed); None without one."""
+        return None if self.deadline is None else self.deadline - self.clock()

@@ -1,0 +1,220 @@
+"""Every way a call can fail, as one tree.
+
+    GatewayError
+    ├── InvalidRequest               INVALID_ARGUMENT     the caller must change the request
+    │   ├── UnsupportedParameter                          a wish the target cannot meet, under policy ERROR
+    │   ├── OperationUnsupported                          the model does not do this operation
+    │   ├── ContextLengthExceeded                         the prompt does not fit the window
+    │   ├── RequestTooLarge                               the provider found the body too large
+    │   └── PageTokenInvalid
+    ├── ModelNotFound                NOT_FOUND
+    ├── CredentialsRejected          FAILED_PRECONDITION  the provider refuses *our* key: an operator must act
+    ├── PromptBlocked                FAILED_PRECONDITION  a safety filter refused the input
+    ├── RateLimited                  RESOURCE_EXHAUSTED   wait, then try again
+    ├── QuotaExhausted               RESOURCE_EXHAUSTED   no waiting helps: the account is out of money
+    ├── Unavailable                  UNAVAILABLE          5xx, connection refused or reset
+    │   ├── Overloaded
+    │   ├── AttemptTimeout                                one attempt took too long, the call still has time
+    │   └── StreamInterrupted                             the upstream broke off mid-answer
+    ├── ProtocolError                INTERNAL             the provider answered nonsense
+    ├── DeadlineExceeded             DEADLINE_EXCEEDED    the caller's time is over
+    ├── ShuttingDown                 UNAVAILABLE          this gateway is going away; another one will answer
+    └── Bug                          INTERNAL             ours
+
+Errors are born in dialects and transports, read by layers through the attributes below only, and spoken once, in
+`api/status.py`. The pair (reason, code) of a class never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from parley import v1
+
+
+class Code(StrEnum):
+    """The gRPC status codes that the gateway gives, by their canonical names."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing wrong with a request: the proto path of the field, what is wrong, and a reason in UPPER_SNAKE_CASE."""
+
+    field: str
+    description: str
+    reason: str = ""
+
+
+class GatewayError(Exception):
+    """A call failed in a way that the gateway understands.
+
+    `retryable`: the same target may do better in a moment. `falls_back`: another target may do better.
+    `retry_after`: seconds to wait at least, where the provider said so. `provider_error`: what it said.
+    `facts`: every dynamic piece of the message again, for programs (camelCase keys).
+    """
+
+    code: ClassVar[Code] = Code.INTERNAL
+    reason: ClassVar[str] = "INTERNAL"
+    retryable: bool = False
+    falls_back: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        provider_error: v1.ProviderError | None = None,
+        violations: Sequence[Violation] = (),
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+        self.provider_error = provider_error
+        self.violations = tuple(violations)
+        self.facts = dict(facts or {})
+
+
+class InvalidRequest(GatewayError):
+    """The request breaks the contract, or the provider says it does."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """The chosen model cannot meet a wish, and the request asked to be refused then."""
+
+    reason = "UNSUPPORTED_PARAMETER"
+    falls_back = True
+
+
+class OperationUnsupported(InvalidRequest):
+    """The model or its provider does not do this operation."""
+
+    reason = "OPERATION_UNSUPPORTED"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or prompt and asked output, do not fit the context window."""
+
+    reason = "CONTEXT_LENGTH_EXCEEDED"
+    falls_back = True
+
+
+class RequestTooLarge(InvalidRequest):
+    """The provider found the body too large."""
+
+    reason = "REQUEST_TOO_LARGE"
+    falls_back = True
+
+
+class PageTokenInvalid(InvalidRequest):
+    """A page token that this server did not give, or gave for other arguments."""
+
+    reason = "PAGE_TOKEN_INVALID"
+
+
+class ModelNotFound(GatewayError):
+    """Nothing goes by that name."""
+
+    code = Code.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
+    falls_back = True
+
+
+class CredentialsRejected(GatewayError):
+    """The provider refuses the gateway's own key. Never UNAUTHENTICATED: the caller would log in again, in vain."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PROVIDER_CREDENTIALS_REJECTED"
+    falls_back = True
+
+
+class PromptBlocked(GatewayError):
+    """A safety filter refused the input. (Output that is filtered is not an error but a finish reason.)"""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PROMPT_BLOCKED"
+
+
+class RateLimited(GatewayError):
+    """The provider's rate limit; waiting helps."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "PROVIDER_RATE_LIMITED"
+    retryable = True
+    falls_back = True
+
+
+class QuotaExhausted(GatewayError):
+    """The provider account has no money or quota left; waiting does not help."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "PROVIDER_QUOTA_EXHAUSTED"
+    falls_back = True
+
+
+class Unavailable(GatewayError):
+    """The provider failed or could not be reached."""
+
+    code = Code.UNAVAILABLE
+    reason = "PROVIDER_UNAVAILABLE"
+    retryable = True
+    falls_back = True
+
+
+class Overloaded(Unavailable):
+    """The provider says that it has too much to do."""
+
+    reason = "PROVIDER_OVERLOADED"
+
+
+class AttemptTimeout(Unavailable):
+    """One attempt took longer than it may, while the call still has time."""
+
+    reason = "PROVIDER_TIMEOUT"
+
+
+class StreamInterrupted(Unavailable):
+    """The upstream ended or broke before its own end marker."""
+
+    reason = "STREAM_INTERRUPTED"
+
+
+class ProtocolError(GatewayError):
+    """The provider answered something that is not its protocol."""
+
+    code = Code.INTERNAL
+    reason = "PROVIDER_PROTOCOL_ERROR"
+    retryable = True
+    falls_back = True
+
+
+class DeadlineExceeded(GatewayError):
+    """The caller's deadline, or the server's where the caller set none, is over."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class ShuttingDown(GatewayError):
+    """This gateway is going away."""
+
+    code = Code.UNAVAILABLE
+    reason = "SHUTTING_DOWN"
+
+
+class Bug(GatewayError):
+    """An unexpected exception: its text stays in the log, the caller gets the request ID."""

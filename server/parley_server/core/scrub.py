@@ -1,0 +1,39 @@
+"""Takes whatever looks like a credential out of a text before others see it."""
+
+from __future__ import annotations
+
+import re
+
+_HIDDEN = "[redacted]"
+
+_SECRETS = re.compile(
+    r"""
+      (?P<keep> \b(?:bearer|basic)\s+ ) [\w.~+/=-]{16,}                               # authorization values
+    | (?P<name> \b(?:x-api-key|api-key|x-goog-api-key|authorization|proxy-authorization
+            |x-amz-security-token|set-cookie|cookie)\b ["']? \s*[:=]\s* ["']? (?:(?:bearer|basic)\s+)? )
+            [^\s"',;}\[]{6,}                                                            # headers, JSON, dicts
+    | (?P<query> [?&](?:key|api[_-]?key|access[_-]?token|token|sig|signature|x-amz-signature
+            |x-amz-credential|x-amz-security-token)= ) [^&\s"'<>]+                      # query strings
+    | (?P<url> \b[a-z][a-z0-9+.-]{1,20}:// [^\s/:@]{0,200}: ) [^\s/@]{1,200} (?=@)      # scheme://user:password@host
+    | \b(?:sk|pk|rk)-[\w-]{8,}                                                           # OpenAI, Anthropic and kin
+    | \b(?:gsk|xai|pplx|nvapi|r8|hf|ghp|gho|ghu|ghs|ghr|github_pat|glpat|dapi|fw|csk|tgp_v1)[_-][\w-]{12,}
+    | \bdapi[0-9a-f]{24,}                                                                # Databricks
+    | \bAIza[\w-]{20,}                                                                   # Google
+    | \bya29\.[\w.-]{10,}                                                                # Google OAuth
+    | \b(?:AKIA|ASIA)[A-Z0-9]{12,}                                                       # AWS
+    | \bxox[abeoprs]-[\w-]{8,}                                                           # Slack
+    | \beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?                                             # JWT
+    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+
+
+def scrub(text: str) -> str:
+    """`text` with every credential replaced by "[redacted]"; the word that introduces one (`Bearer`, `?key=`) stays."""
+    return _SECRETS.sub(_hide, text)
+
+
+def _hide(found: re.Match[str]) -> str:
+    introduction = found["keep"] or found["name"] or found["query"] or found["url"] or ""
+    return introduction + _HIDDEN

@@ -1,0 +1,1 @@
+"""Wire formats: pure functions and pure incremental decoders. No I/O, no clock, no asyncio."""

@@ -1,0 +1,160 @@
+"""What the Messages API says when it does not answer: https://docs.anthropic.com/en/api/errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from parley import v1
+from parley_server.core.errors import (
+    AttemptTimeout,
+    ContextLengthExceeded,
+    CredentialsRejected,
+    GatewayError,
+    InvalidRequest,
+    ModelNotFound,
+    Overloaded,
+    QuotaExhausted,
+    RateLimited,
+    RequestTooLarge,
+    Unavailable,
+)
+from parley_server.dialects import hints
+
+_BY_CODE: dict[str, type[GatewayError]] = {
+    "enforced_spend_limit_reached": QuotaExhausted,
+    "contract_spend_limit_reached": QuotaExhausted,
+    "linked_organization_spend_limit_reached": QuotaExhausted,
+    "ramp_limit_exceeded": RateLimited,
+}
+_BY_TYPE: dict[str, type[GatewayError]] = {
+    "invalid_request_error": InvalidRequest,
+    "authentication_error": CredentialsRejected,
+    "billing_error": QuotaExhausted,
+    "permission_error": CredentialsRejected,
+    "not_found_error": ModelNotFound,
+    "conflict_error": InvalidRequest,
+    "request_too_large": RequestTooLarge,
+    "rate_limit_error": RateLimited,
+    "api_error": Unavailable,
+    "timeout_error": AttemptTimeout,
+    "overloaded_error": Overloaded,
+}
+_BY_STATUS: dict[int, type[GatewayError]] = {
+    401: CredentialsRejected,
+    402: QuotaExhausted,
+    403: CredentialsRejected,
+    404: ModelNotFound,
+    408: AttemptTimeout,
+    413: RequestTooLarge,
+    429: RateLimited,
+    503: Overloaded,
+    504: AttemptTimeout,
+    529: Overloaded,
+}
+_WORDS: dict[type[GatewayError], str] = {
+    InvalidRequest: "the provider found the request invalid",
+    ContextLengthExceeded: "the prompt does not fit the model's context window",
+    RequestTooLarge: "the provider found the request too large",
+    CredentialsRejected: "the provider rejected the gateway's credentials",
+    QuotaExhausted: "the gateway's account with the provider has no credit left",
+    ModelNotFound: "the provider does not know the model",
+    RateLimited: "the provider's rate limit was reached",
+    AttemptTimeout: "the provider took too long",
+    Overloaded: "the provider is overloaded",
+    Unavailable: "the provider failed",
+}
+
+# The API has no code for these; it says all of them as invalid_request_error.
+_TOO_LONG = re.compile(r"prompt is too long: (\d+) tokens > (\d+) maximum")
+_TOO_LONG_TOGETHER = re.compile(r"input length and `?max_tokens`? exceed context limit: (\d+) \+ (\d+) > (\d+)")
+_NO_CREDIT = re.compile(r"credit balance is too low|reached your specified .{0,40}usage limits")
+
+_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
+
+
+def error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+    """What an answer with a status of 400 or more means. Never raises."""
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        said = None  # the proxy in front of the API answers in other words
+    found = _read(status, said)
+    found.retry_after = _retry_after(headers)
+    match headers.get("x-should-retry"):
+        case "true":
+            found.retryable = True
+        case "false":
+            found.retryable = False
+    return found
+
+
+def error_inside(event: Mapping[str, Any]) -> GatewayError:
+    """What an `error` event inside a stream means: the same as the same body with a status would."""
+    return _read(0, event)
+
+
+def _read(status: int, said: Any) -> GatewayError:
+    kind = code = words = request_id = ""
+    match said:
+        case {"error": {**fields}, **rest}:
+            kind, words = _text(fields, "type"), _text(fields, "message")
+            request_id = _text(rest, "request_id")
+            match fields.get("details"):
+                case {"error_code": str(code)}:
+                    pass
+    found = _BY_CODE.get(code) or _BY_TYPE.get(kind) or _BY_STATUS.get(status) or _by_range(status)
+    facts: dict[str, str] = {}
+    if found is InvalidRequest:
+        found, facts = _by_words(words)
+    return found(
+        _WORDS[found],
+        facts=facts,
+        provider_error=v1.ProviderError(
+            http_status=status, type=kind, code=code, message=hints.provider_text(words), request_id=request_id
+        ),
+    )
+
+
+def _text(fields: Mapping[Any, Any], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _by_range(status: int) -> type[GatewayError]:
+    return InvalidRequest if 400 <= status < 500 else Unavailable
+
+
+def _by_words(words: str) -> tuple[type[GatewayError], dict[str, str]]:
+    if match := _TOO_LONG.search(words):
+        return ContextLengthExceeded, {"requestedTokens": match[1], "limitTokens": match[2]}
+    if match := _TOO_LONG_TOGETHER.search(words):
+        return ContextLengthExceeded, {"requestedTokens": str(int(match[1]) + int(match[2])), "limitTokens": match[3]}
+    return (QuotaExhausted if _NO_CREDIT.search(words) else InvalidRequest), {}
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait: as stated, or until the last of the limits that have nothing left is reset."""
+    stated = hints.retry_after(headers)
+    if stated is not None:
+        return stated
+    names = [f"anthropic-ratelimit-{limit}" for limit in _LIMITS]
+    waits = [
+        _until(headers.get(f"{name}-reset", ""), headers.get("date", ""))
+        for name in names
+        if headers.get(f"{name}-remaining") == "0"
+    ]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _until(then: str, now: str) -> float | None:
+    """Seconds from an HTTP date to an RFC 3339 time."""
+    try:
+        return max((datetime.fromisoformat(then) - parsedate_to_datetime(now)).total_seconds(), 0.0)
+    except (ValueError, TypeError):  # not such times, or one without a zone
+        return None

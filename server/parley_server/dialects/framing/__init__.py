@@ -1,0 +1,1 @@
+"""From bytes to frames: one module per way of cutting a stream."""

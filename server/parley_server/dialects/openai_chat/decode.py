@@ -1,0 +1,271 @@
+"""From the body of a finished answer to a `ChatResponse`; the pieces that the stream decoder reads the same way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from parley import v1
+from parley_server.core.errors import ProtocolError
+from parley_server.core.target import Target
+from parley_server.dialects.base import load_object
+from parley_server.dialects.openai_chat.errors import said_inside
+from parley_server.dialects.openai_chat.quirks import Quirks
+
+Body = Mapping[str, Any]
+
+_FINISH = {
+    "stop": v1.FINISH_REASON_STOP,
+    "eos": v1.FINISH_REASON_STOP,
+    "end_turn": v1.FINISH_REASON_STOP,
+    "length": v1.FINISH_REASON_LENGTH,
+    "max_tokens": v1.FINISH_REASON_LENGTH,
+    "model_length": v1.FINISH_REASON_CONTEXT_WINDOW,
+    "model_context_window_exceeded": v1.FINISH_REASON_CONTEXT_WINDOW,
+    "tool_calls": v1.FINISH_REASON_TOOL_CALL,
+    "tool_call": v1.FINISH_REASON_TOOL_CALL,
+    "function_call": v1.FINISH_REASON_TOOL_CALL,
+    "content_filter": v1.FINISH_REASON_CONTENT_FILTER,
+    "sensitive": v1.FINISH_REASON_CONTENT_FILTER,
+    "error": v1.FINISH_REASON_ERROR,
+    "network_error": v1.FINISH_REASON_ERROR,
+    "insufficient_system_resource": v1.FINISH_REASON_ERROR,
+}
+_NATURAL = (v1.FINISH_REASON_UNSPECIFIED, v1.FINISH_REASON_STOP, v1.FINISH_REASON_TOOL_CALL)
+
+
+def decode(body: bytes, target: Target, quirks: Quirks) -> v1.ChatResponse:
+    """The first choice of the answer. Raises what an error inside it means, ProtocolError if there is no choice."""
+    answer = load_object(body)
+    if answer.get("error"):
+        raise said_inside(answer, target)
+    choices = answer.get("choices")
+    if not choices or not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise ProtocolError("the provider answered without a choice")
+    choice = min(choices, key=lambda c: c.get("index") or 0)
+    message = choice.get("message") or {}
+    parts = list(_parts(message, answer, target, quirks))
+    called = any(part.HasField("tool_call") or _is_call(part) for part in parts)
+    refused = any(part.HasField("refusal") for part in parts)
+    native = choice.get("finish_reason") or ""
+    response = v1.ChatResponse(
+        message=v1.Message(role=v1.ROLE_ASSISTANT, parts=parts or [v1.Part(text="")]),
+        finish_reason=finish_reason(native, called=called, refused=refused),
+        native_finish_reason=native,
+        stop_sequence=stop_sequence(choice),
+        logprobs=logprobs(choice.get("logprobs")),
+        route=route(answer, target),
+    )
+    if (used := usage(answer)) is not None:
+        response.usage.CopyFrom(used)
+    return response
+
+
+def _parts(message: Body, answer: Body, target: Target, quirks: Quirks) -> Iterator[v1.Part]:
+    field = next((name for name in quirks.reasoning_fields if message.get(name)), "")
+    details = message.get("reasoning_details")
+    if field or details:
+        text = message[field] if field else ""
+        yield v1.Part(
+            reasoning=v1.ReasoningPart(text=text, redacted=not text),
+            replay_state=reasoning_state(field, details, target),
+        )
+    match message.get("content"):
+        case str(text) if text:
+            yield v1.Part(text=text, citations=citations(message.get("annotations")))
+        case [*blocks]:
+            for block in blocks:
+                yield from content_block(block, target)
+    if refusal := message.get("refusal"):
+        yield v1.Part(refusal=v1.RefusalPart(text=refusal))
+    stamp = id_stamp(answer)
+    calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+    if not calls and isinstance(legacy := message.get("function_call"), dict) and legacy.get("name"):
+        calls = [{"function": legacy}]
+    for number, call in enumerate(calls):
+        yield _call(call, f"call_{stamp}_{number}", target)
+    if isinstance(audio := message.get("audio"), dict) and audio.get("id"):
+        yield provider_part(audio, target, kind="audio")
+
+
+def _call(call: dict[str, Any], made_up_id: str, target: Target) -> v1.Part:
+    function = call.get("function")
+    if not isinstance(function, dict):
+        return provider_part(call, target, kind="custom")
+    if not function.get("name"):
+        raise ProtocolError("the provider called a tool without naming it")
+    part = v1.Part(
+        tool_call=v1.ToolCall(
+            id=call.get("id") or made_up_id,
+            name=function["name"],
+            arguments_json=arguments(function.get("arguments")) or "{}",
+        )
+    )
+    if extra := call.get("extra_content"):
+        part.replay_state.CopyFrom(replay_state({"extra_content": extra}, target))
+    return part
+
+
+def _is_call(part: v1.Part) -> bool:
+    return part.provider_part.type == "custom"
+
+
+def content_block(block: Any, target: Target) -> Iterator[v1.Part]:
+    """The part of one block of list content."""
+    match block:
+        case {"type": "text", "text": str(text)}:
+            yield v1.Part(text=text)
+        case {"type": "thinking", "thinking": thinking}:
+            pieces = thinking if isinstance(thinking, list) else [{"text": thinking}]
+            text = "".join(piece.get("text") or "" for piece in pieces if isinstance(piece, dict))
+            yield v1.Part(reasoning=v1.ReasoningPart(text=text))
+        case {"type": str()}:
+            yield provider_part(block, target)
+        case str(text):
+            yield v1.Part(text=text)
+
+
+def provider_part(block: Mapping[str, Any], target: Target, kind: str = "") -> v1.Part:
+    """`block` verbatim."""
+    json = orjson.dumps(block).decode()
+    return v1.Part(provider_part=v1.ProviderPart(provider=target.provider, type=kind or block["type"], json=json))
+
+
+def arguments(value: Any) -> str:
+    """Arguments of a tool call as text: as the model wrote them, or rendered where the server has parsed them."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case _:
+            return orjson.dumps(value).decode()
+
+
+def id_stamp(answer: Body) -> str:
+    """Something of this response for IDs that are made up, so that they differ between responses."""
+    return re.sub(r"[^A-Za-z0-9]", "", str(answer.get("id") or answer.get("created") or ""))[-24:]
+
+
+def replay_state(kept: Mapping[str, Any], target: Target) -> v1.ReplayState:
+    """What `messages.py` needs to send a part back as it came."""
+    return v1.ReplayState(provider=target.provider, model=target.model, data=orjson.dumps(kept))
+
+
+def reasoning_state(field: str, details: Any, target: Target) -> v1.ReplayState:
+    """The field that reasoning text came in, and blocks that must go back unchanged."""
+    kept: dict[str, Any] = {"field": field} if field else {}
+    if details:
+        kept["reasoning_details"] = details
+    return replay_state(kept, target)
+
+
+def finish_reason(native: str, *, called: bool, refused: bool) -> v1.FinishReason.ValueType:
+    """Servers say "stop", or nothing, with tool calls present: presence decides."""
+    reason = _FINISH.get(native, v1.FINISH_REASON_UNSPECIFIED)
+    if reason not in _NATURAL:
+        return reason
+    if called:
+        return v1.FINISH_REASON_TOOL_CALL
+    if refused:
+        return v1.FINISH_REASON_REFUSAL
+    return v1.FINISH_REASON_STOP if native in _FINISH else reason
+
+
+def stop_sequence(choice: Body) -> str:
+    """The stop sequence that matched, where the server tells (vLLM and its kin; token IDs are no sequence)."""
+    told = choice.get("stop_reason") or choice.get("matched_stop")
+    return told if isinstance(told, str) else ""
+
+
+def route(answer: Body, target: Target) -> v1.RouteInfo:
+    """Who answered, as the answer itself says."""
+    return v1.RouteInfo(
+        model=answer.get("model") or target.model,
+        provider_response_id=answer.get("id") or "",
+        service_tier=answer.get("service_tier") or "",
+        system_fingerprint=answer.get("system_fingerprint") or "",
+    )
+
+
+def citations(annotations: Any) -> Iterator[v1.Citation]:
+    """Citations of `annotations`; offsets are code points on both sides."""
+    for annotation in annotations if isinstance(annotations, list) else ():
+        match annotation:
+            case {"type": "url_citation", "url_citation": {"url": str(uri)} as cited}:
+                yield v1.Citation(
+                    uri=uri,
+                    title=cited.get("title") or "",
+                    cited_text=cited.get("content") or "",
+                    start_index=cited.get("start_index"),
+                    end_index=cited.get("end_index"),
+                )
+
+
+def logprobs(said: Any) -> list[v1.TokenLogprob]:
+    """Log probabilities of the text, or of the refusal where there is no text."""
+    if not isinstance(said, dict):
+        return []
+    return [_logprob(token) for token in said.get("content") or said.get("refusal") or () if isinstance(token, dict)]
+
+
+def _logprob(token: Body) -> v1.TokenLogprob:
+    text = token.get("token") or ""
+    raw = bytes(token.get("bytes") or ())
+    whole = not raw or raw == text.encode()
+    return v1.TokenLogprob(
+        token=text,
+        logprob=token.get("logprob") or 0.0,
+        token_bytes=b"" if whole else raw,
+        top_logprobs=[_logprob(alternative) for alternative in token.get("top_logprobs") or ()],
+    )
+
+
+def usage(answer: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROVIDER) -> v1.Usage | None:
+    """Usage of an answer or chunk, inclusive totals; None if it reports none.
+
+    It stands at the top, in `x_groq`, or in the choice (Moonshot). xAI leaves reasoning out of `completion_tokens`: the
+    total gives it away.
+    """
+    said = answer.get("usage") or (answer.get("x_groq") or {}).get("usage")
+    if not said:
+        choices = answer.get("choices")
+        said = choices[0].get("usage") if choices else None
+    if not isinstance(said, dict):
+        return None
+    prompt, total = _count(said, "prompt_tokens"), _count(said, "total_tokens")
+    completion = _count(said, "completion_tokens")
+    of_prompt = said.get("prompt_tokens_details") or {}
+    of_completion = said.get("completion_tokens_details") or {}
+    reasoning = _count(of_completion, "reasoning_tokens")
+    if reasoning and completion is not None and total == (prompt or 0) + completion + reasoning:
+        completion += reasoning
+    return v1.Usage(
+        source=source,
+        input_tokens=prompt,
+        output_tokens=completion,
+        total_tokens=total,
+        cache_read_input_tokens=_first(
+            _count(of_prompt, "cached_tokens"), _count(said, "prompt_cache_hit_tokens"), _count(said, "cached_tokens")
+        ),
+        cache_write_input_tokens=_first(
+            _count(of_prompt, "cache_write_tokens"),
+            _count(of_prompt, "cache_creation_input_tokens"),
+            _count(of_prompt, "created_cache_tokens"),
+        ),
+        reasoning_output_tokens=reasoning,
+        accepted_prediction_tokens=_count(of_completion, "accepted_prediction_tokens"),
+        rejected_prediction_tokens=_count(of_completion, "rejected_prediction_tokens"),
+    )
+
+
+def _count(said: Body, name: str) -> int | None:
+    value = said.get(name)
+    return int(value) if isinstance(value, int | float) and 0 <= value < 2**31 else None
+
+
+def _first(*counts: int | None) -> int | None:
+    return next((count for count in counts if count is not None), None)

@@ -1,0 +1,344 @@
+"""From the chunks of a stream to events.
+
+Text and tool calls stay open until the end, because citations, and fragments of an earlier call, may still come;
+reasoning ends where something else begins. The answer ends with [DONE]. Where a server is not known to send it always, the
+end of the connection after a finish reason will do; usage that was still to come is then lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from parley import v1
+from parley_server.core.errors import ProtocolError, StreamInterrupted
+from parley_server.core.reply import Batch
+from parley_server.core.target import Target
+from parley_server.dialects.openai_chat.decode import (
+    arguments,
+    citations,
+    content_block,
+    finish_reason,
+    id_stamp,
+    logprobs,
+    provider_part,
+    reasoning_state,
+    replay_state,
+    route,
+    stop_sequence,
+    usage,
+)
+from parley_server.dialects.openai_chat.errors import said_inside
+from parley_server.dialects.openai_chat.quirks import Quirks
+from parley_server.dialects.parts import PartWriter
+
+_TEXT, _REASONING, _REFUSAL = "text", "reasoning", "refusal"
+_LASTING = ("id", "model", "created", "service_tier", "system_fingerprint")
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call that is arriving. `held` are arguments that came before the name."""
+
+    key: tuple[str, int]
+    id: str
+    opened: bool = False
+    filled: bool = False
+    held: str = ""
+    extra: Any = None
+    block: dict[str, Any] = field(default_factory=dict)
+    """Of a call that is no function: what has come so far."""
+
+
+class ChunkDecoder:
+    """Chunks in, events out."""
+
+    def __init__(self, target: Target, quirks: Quirks) -> None:
+        self._target = target
+        self._quirks = quirks
+        self._writer = PartWriter()
+        self._head: dict[str, Any] = {}  # what chunks say about the whole answer
+        self._started = False
+        self._in_text = False  # the text part is open and nothing but text came last
+        self._done = False
+        self._over = False
+        self._usage: v1.Usage | None = None
+        self._usage_is_news = False
+        self._finish: str | None = None
+        self._stop_sequence = ""
+        self._reasoning_field = ""
+        self._details: list[Any] = []
+        self._thought = False
+        self._audio: dict[str, Any] = {}
+        self._refused = False
+        self._spoke = False
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+
+    def feed(self, frames: Sequence[bytes]) -> Batch:
+        """The events of the chunks that one read delivered."""
+        append = self._writer.append
+        for frame in frames:
+            if frame == b"[DONE]":
+                self._done = True
+                break
+            try:
+                chunk = orjson.loads(frame)
+                delta = chunk["choices"][0]["delta"]
+                # Nearly every chunk is a fragment of text and nothing else. All others take the long way.
+                if (
+                    self._in_text
+                    and len(delta) == 1
+                    and (text := delta["content"]).__class__ is str
+                    and (choice := chunk["choices"][0]).get("finish_reason") is None
+                    and not chunk.get("usage")
+                    and not choice.get("index")
+                    and not choice.get("logprobs")
+                    and "error" not in chunk
+                ):
+                    append(_TEXT, "text", text)
+                    continue
+            except orjson.JSONDecodeError:
+                raise ProtocolError("the provider sent an event that is not JSON") from None
+            except (KeyError, IndexError, TypeError):
+                pass
+            self._chunk(chunk)
+        if self._usage_is_news and self._started and self._usage is not None:
+            self._usage_is_news = False
+            self._writer.usage(self._usage)
+        if self._done and not self._over:
+            self._complete()
+        return self._writer.take()
+
+    def finish(self) -> Batch:
+        """The end of the connection. Raises StreamInterrupted if the answer was not over."""
+        if not self._over:
+            if self._finish is None or self._quirks.done_marker:
+                raise StreamInterrupted(f"{self._target.provider} ended the stream before its end marker")
+            self._complete()
+        return self._writer.take()
+
+    # --------------------------------------------------------------------------------------------------------- chunks
+
+    def _chunk(self, chunk: Any) -> None:
+        if not isinstance(chunk, dict):
+            raise ProtocolError("the provider sent an event that is not a JSON object")
+        if chunk.get("error"):
+            raise said_inside(chunk, self._target)
+        for name in _LASTING:
+            if value := chunk.get(name):
+                self._head[name] = value
+        if (used := usage(chunk, v1.Usage.SOURCE_PARTIAL)) is not None:
+            self._usage, self._usage_is_news = used, True
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if isinstance(choice, dict) and not choice.get("index"):
+                self._choice(choice)
+
+    def _choice(self, choice: dict[str, Any]) -> None:
+        if not self._started:
+            self._started = True
+            self._writer.started(self._head.get("model", ""))
+        self._in_text = False
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._delta(delta, choice)
+        if choice.get("finish_reason") is not None:
+            self._finish = choice["finish_reason"]
+            self._stop_sequence = stop_sequence(choice)
+
+    def _delta(self, delta: dict[str, Any], choice: dict[str, Any]) -> None:
+        for name in self._quirks.reasoning_fields:
+            if fragment := delta.get(name):
+                self._reasoning(fragment, name)
+                break
+        if details := delta.get("reasoning_details"):
+            _join_details(self._details, details)
+        tokens = logprobs(choice.get("logprobs"))
+        content = delta.get("content")
+        if isinstance(content, str) and (content or tokens):
+            self._words(_TEXT, content, tokens)
+            self._in_text = True
+        elif isinstance(content, list):
+            self._blocks(content)
+        if refusal := delta.get("refusal"):
+            self._refused = True
+            self._words(_REFUSAL, refusal, tokens)
+        for citation in citations(delta.get("annotations")):
+            self._words(_TEXT, "", [])
+            self._writer.cite(_TEXT, citation)
+        for fragment in delta.get("tool_calls") or ():
+            if isinstance(fragment, dict):
+                self._call(fragment)
+        if isinstance(audio := delta.get("audio"), dict):
+            _grow(self._audio, audio)
+        if isinstance(legacy := delta.get("function_call"), dict) and legacy:
+            self._call({"index": 0, "function": legacy})
+
+    def _words(self, key: str, fragment: str, tokens: list[v1.TokenLogprob]) -> None:
+        self._end_reasoning()
+        if not self._writer.is_open(key):
+            self._spoke = True
+            self._writer.open(key, v1.Part(text="") if key == _TEXT else v1.Part(refusal=v1.RefusalPart()))
+        if tokens:
+            self._writer.logprobs(key, tokens, fragment)
+        else:
+            self._writer.append(key, "text", fragment)
+
+    def _blocks(self, content: list[Any]) -> None:
+        for block in content:
+            for part in content_block(block, self._target):
+                match part.WhichOneof("kind"):
+                    case "text":
+                        self._words(_TEXT, part.text, [])
+                    case "reasoning":
+                        self._reasoning(part.reasoning.text, "")
+                    case _:
+                        self._spoke = True
+                        self._writer.whole(part)
+
+    # ------------------------------------------------------------------------------------------------------ reasoning
+
+    def _reasoning(self, fragment: str, name: str) -> None:
+        self._reasoning_field = self._reasoning_field or name
+        self._thought = True
+        if not self._writer.is_open(_REASONING):
+            self._spoke = True
+            self._writer.open(_REASONING, v1.Part(reasoning=v1.ReasoningPart()))
+        self._writer.append(_REASONING, "reasoning", fragment)
+
+    def _end_reasoning(self) -> None:
+        """Blocks that must go back unchanged come in pieces until the very end: then the part waits for them."""
+        if self._writer.is_open(_REASONING) and not self._details:
+            self._close_reasoning()
+
+    def _close_reasoning(self) -> None:
+        kept = self._reasoning_field or self._details
+        state = reasoning_state(self._reasoning_field, self._details, self._target) if kept else None
+        self._writer.close(_REASONING, state)
+
+    # ----------------------------------------------------------------------------------------------------- tool calls
+
+    def _call(self, fragment: dict[str, Any]) -> None:
+        self._end_reasoning()
+        call = self._which(fragment)
+        if extra := fragment.get("extra_content"):
+            call.extra = extra
+        function = fragment.get("function")
+        if not isinstance(function, dict):
+            if isinstance(fragment.get("custom"), dict) or call.block:
+                self._spoke = True
+                _grow(call.block, {name: value for name, value in fragment.items() if name != "index"})
+            return
+        said = arguments(function.get("arguments"))
+        name = function.get("name")
+        if not call.opened:
+            if not name:
+                call.held += said
+                return
+            call.opened = self._spoke = True
+            self._writer.open(call.key, v1.Part(tool_call=v1.ToolCall(id=call.id, name=name)))
+            said, call.held = call.held + said, ""
+        if said:
+            call.filled = True
+            self._writer.append(call.key, "arguments_json", said)
+
+    def _which(self, fragment: dict[str, Any]) -> _Call:
+        """The call that a fragment belongs to.
+
+        Servers number calls (`index`), name them (`id`), or both. Some number all calls 0: then another ID, or without
+        IDs another name after arguments, begins another call. Some repeat ID or name in each fragment of a call.
+        """
+        index, said_id = fragment.get("index"), fragment.get("id") or ""
+        named = bool((fragment.get("function") or fragment.get("custom") or {}).get("name"))
+        if isinstance(index, int):
+            call = self._by_index.get(index)
+        elif said_id:
+            call = next((c for c in self._calls if c.id == said_id), None)
+        else:
+            call = self._calls[-1] if self._calls else None
+        if call is not None and named and call.opened:
+            another = said_id != call.id if said_id else call.filled
+            call = None if another else call
+        if call is None:
+            number = len(self._calls)
+            call = _Call(("tool", number), said_id or f"call_{id_stamp(self._head)}_{number}")
+            self._calls.append(call)
+        if isinstance(index, int):
+            self._by_index[index] = call
+        return call
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    def _complete(self) -> None:
+        self._over = True
+        writer = self._writer
+        if self._finish is None and not self._spoke:
+            raise ProtocolError("the provider answered without a choice")
+        if self._details and not writer.is_open(_REASONING):
+            self._spoke = True
+            writer.open(_REASONING, v1.Part(reasoning=v1.ReasoningPart(redacted=not self._thought)))
+        if self._audio.get("id"):
+            self._spoke = True
+            writer.whole(provider_part(self._audio, self._target, kind="audio"))
+        if not self._spoke:
+            writer.whole(v1.Part(text=""))  # an answer of nothing is still a turn that can be appended
+        for call in self._calls:
+            if call.block:
+                writer.whole(provider_part(call.block, self._target, kind="custom"))
+            elif not call.opened:
+                raise ProtocolError("the provider called a tool without naming it")
+            elif not call.filled:
+                writer.append(call.key, "arguments_json", "{}")
+        for key in writer.open_keys:
+            if key == _REASONING:
+                self._close_reasoning()
+            else:
+                extra = next((call.extra for call in self._calls if call.key == key and call.extra), None)
+                writer.close(key, replay_state({"extra_content": extra}, self._target) if extra else None)
+        native = self._finish or ""
+        completed = v1.ResponseCompleted(
+            finish_reason=finish_reason(native, called=bool(self._calls), refused=self._refused),
+            native_finish_reason=native,
+            stop_sequence=self._stop_sequence,
+            route=route(self._head, self._target),
+        )
+        if self._usage is not None:
+            completed.usage.CopyFrom(self._usage)
+            completed.usage.source = v1.Usage.SOURCE_PROVIDER
+        writer.completed(completed)
+
+
+def _join_details(kept: list[Any], pieces: Any) -> None:
+    """Add streamed pieces of `reasoning_details` to the blocks they belong to, by their `index` and type."""
+    for piece in pieces if isinstance(pieces, list) else ():
+        if not isinstance(piece, dict):
+            continue
+        mark = (piece.get("index"), piece.get("type"))
+        block = (
+            next((b for b in kept if (b.get("index"), b.get("type")) == mark), None) if mark[0] is not None else None
+        )
+        if block is None:
+            kept.append(dict(piece))
+        else:
+            _grow(block, piece)
+
+
+def _grow(block: dict[str, Any], piece: dict[str, Any]) -> None:
+    """Append the growing texts of `piece`, take over its other values."""
+    for name, value in piece.items():
+        match value:
+            case dict():
+                _grow(block.setdefault(name, {}), value)
+            case str() if name in _GROWING:
+                block[name] = (block.get(name) or "") + value
+            case None:
+                block.setdefault(name, None)
+            case _:
+                block[name] = value
+
+
+_GROWING = frozenset({"text", "summary", "data", "signature", "input", "transcript"})

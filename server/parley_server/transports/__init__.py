@@ -1,0 +1,1 @@
+"""Wires: how bytes reach a provider and come back."""
