@@ -1,0 +1,175 @@
+# `make` lists the targets. `make run` and `make test` need a bare machine: python3 (3.11 or newer) and make.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# What may be given on the command line, as in `make test ARGS="-k retry" WORKERS=0`.
+PYTHON     ?=#  the Python that environments are made with; the first of python3, python3.13, … that is new enough
+VENV       ?= .venv
+VENV_GEN   ?= .venv-gen
+ARGS       ?=#  passed on to the command that the target runs
+WORKERS    ?= 2#  processes of `make test`
+RECORDINGS ?= $(PARLEY_RECORDINGS)#  folder of recorded provider exchanges
+
+ifneq ($(RECORDINGS),)
+export PARLEY_RECORDINGS := $(abspath $(RECORDINGS))
+endif
+
+BIN     := $(VENV)/bin
+GEN_BIN := $(VENV_GEN)/bin
+PROJECTS := pyproject.toml clients/python/pyproject.toml
+
+# ---------------------------------------------------------------------------------------------------------- everyday
+
+.PHONY: help run test check gen format coverage bench conformance e2e lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/.ready-server ## Serve on 127.0.0.1:50051 with the embedded defaults
+	@$(BIN)/parley-server serve $(ARGS)
+
+test: $(VENV)/.ready-tests ## Run the whole test suite
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: check-style check-types check-imports check-protos check-generated check-locks check-links ## Run every check that is not a test
+
+gen: $(VENV_GEN)/.ready ## Write what is generated: the stubs and the synchronous client
+	@$(GEN_BIN)/python protos/generate.py clients/python/src
+	@$(GEN_BIN)/python clients/python/tools/generate_sync.py
+
+format: $(VENV)/.ready-tests $(VENV_GEN)/.ready ## Format Python and protos, and mend what ruff can mend
+	@$(BIN)/ruff check --fix --quiet --exit-zero
+	@$(BIN)/ruff format
+	@$(GEN_BIN)/buf format --write protos
+
+coverage: $(VENV)/.ready-tests ## Run the tests and show the lines they miss
+	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing $(ARGS)
+
+bench: $(VENV)/.ready-tests ## Measure against the performance budgets
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+conformance: $(VENV)/.ready-tests ## Replay recorded provider exchanges: make conformance RECORDINGS=folder
+	@test -d "$(RECORDINGS)" || { echo "No folder '$(RECORDINGS)'. Say where the recordings are: make conformance RECORDINGS=folder"; exit 2; }
+	@$(BIN)/python -m tests.conformance "$(RECORDINGS)" $(ARGS)
+
+e2e: $(VENV)/.ready-e2e ## Run the gateway in front of a real inference server
+	@$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
+
+clean: ## Remove environments, caches and build results
+	rm -rf $(VENV) $(VENV_GEN) dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find server clients/python protos tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ------------------------------------------------------------------------------------------------------------- checks
+
+.PHONY: check-style check-types check-imports check-protos check-generated check-locks check-links
+
+check-style: $(VENV)/.ready-tests
+	@echo "==> style"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+check-types: $(VENV)/.ready-tests
+	@echo "==> types"
+	@$(BIN)/mypy
+
+check-imports: $(VENV)/.ready-tests
+	@echo "==> import contracts"
+	@$(BIN)/lint-imports --no-logo
+
+check-protos: $(VENV_GEN)/.ready
+	@echo "==> protos"
+	@$(GEN_BIN)/buf lint protos
+	@$(GEN_BIN)/buf format --diff --exit-code protos
+
+check-generated: $(VENV_GEN)/.ready
+	@echo "==> generated code is fresh"
+	@$(GEN_BIN)/python protos/generate.py clients/python/src --check
+	@$(GEN_BIN)/python clients/python/tools/generate_sync.py --check
+
+check-locks: $(VENV)/.ready-tests
+	@echo "==> locks hold versions and hashes"
+	@$(BIN)/python -m tests.tools.locks
+
+check-links: $(VENV)/.ready-tests
+	@echo "==> links between documents"
+	@$(BIN)/python -m tests.tools.links
+
+# -------------------------------------------------------------------------------------------------------------- locks
+
+# Keeps the versions that are locked already; `make lock ARGS=--upgrade` takes the newest.
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(GEN_BIN)/uv --quiet pip compile --universal --python-version 3.11 \
+	--fork-strategy fewest --generate-hashes --only-binary :all: --no-emit-index-url --no-annotate \
+	--no-emit-package parley-client --no-emit-package parley-server $(ARGS)
+
+lock: $(VENV_GEN)/.ready ## Compile the lock files from the requirements
+	@echo "==> server/requirements.lock"
+	@$(COMPILE) $(PROJECTS) --extra cli --group build --output-file server/requirements.lock
+	@echo "==> tests/requirements.lock"
+	@$(COMPILE) $(PROJECTS) --extra cli --group build --group test --group lint \
+		--constraint server/requirements.lock --output-file tests/requirements.lock
+	@echo "==> tests/e2e/requirements.lock"
+	@$(COMPILE) tests/e2e/requirements.in --constraint tests/requirements.lock --output-file tests/e2e/requirements.lock
+	@echo "==> protos/requirements.lock"
+	@$(COMPILE) protos/requirements.in --output-file protos/requirements.lock
+
+# ------------------------------------------------------------------------------------------------------- environments
+
+# Makes the environment that holds the target with the first Python that is new enough.
+define make-environment
+	@for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "Parley needs Python 3.11 or newer, and none was found. Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3"; \
+		exit 1; \
+	fi; \
+	echo "==> Making $(1) with $$($$found --version)"; \
+	"$$found" -m venv --clear $(1) || { \
+		rm -rf $(1); \
+		echo "$$found could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; \
+		exit 1; \
+	}
+endef
+
+# Installs the lock file $(2), and nothing beside it, into the environment $(1).
+define install
+	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(1)/bin/python -m ensurepip >/dev/null
+	@echo "==> Installing $(2) into $(1)"
+	@$(1)/bin/python -m pip install --disable-pip-version-check --no-input --require-hashes --only-binary :all: --requirement $(2) || { \
+		echo "Could not install $(2). Is the package index reachable? If the environment is broken: make clean"; \
+		exit 1; \
+	}
+endef
+
+# The repository's own two distributions, editable, without a look at any index.
+define install-projects
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-index --no-deps --no-build-isolation \
+		--editable clients/python --editable .
+endef
+
+$(BIN)/python:
+	$(call make-environment,$(VENV))
+
+$(GEN_BIN)/python:
+	$(call make-environment,$(VENV_GEN))
+
+$(VENV)/.ready-server: server/requirements.lock $(PROJECTS) | $(BIN)/python
+	$(call install,$(VENV),server/requirements.lock)
+	$(install-projects)
+	@touch $@
+
+# The tests' lock holds all of the server's, so this environment serves as well.
+$(VENV)/.ready-tests: tests/requirements.lock server/requirements.lock $(PROJECTS) | $(BIN)/python
+	$(call install,$(VENV),tests/requirements.lock)
+	$(install-projects)
+	@touch $(VENV)/.ready-server $@
+
+$(VENV)/.ready-e2e: tests/e2e/requirements.lock $(VENV)/.ready-tests
+	$(call install,$(VENV),tests/e2e/requirements.lock)
+	@touch $@
+
+$(VENV_GEN)/.ready: protos/requirements.lock | $(GEN_BIN)/python
+	$(call install,$(VENV_GEN),protos/requirements.lock)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The synchronous client. All but `wire.py` is generated from `_async`: see tools/generate_sync.py."""

@@ -1,0 +1,147 @@
+# Generated from parley/_async/stream.py by tools/generate_sync.py; do not edit.
+# ruff: noqa: I001, UP028
+# fmt: off
+"""An answer that is still arriving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from parley import v1
+from parley._sync import wire
+from parley.errors import Cancelled, ParleyError, Truncated, from_rpc
+from parley.files import growing_file
+from parley.fold import Fold
+from parley.progress import Progress
+from parley.reply import Reply
+
+
+class Stream:
+    """One answer, seen through lenses: iterate for the text, over `events` for everything; `reply()` is the whole.
+
+    Leaving the `with` block early cancels the call, and the work of the provider with it. All lenses read the same
+    events: what one has taken the others do not see again, but `reply()` and `partial` know all of them. A stream that
+    breaks raises a typed error; `partial` keeps what has arrived. One reader at a time; `cancel()` may come from any.
+    """
+
+    def __init__(
+        self,
+        call: wire.StreamCall,
+        address: str,
+        on_progress: Callable[[Progress], object] | None,
+    ) -> None:
+        self.call = call
+        """The gRPC call, for its metadata."""
+        self._incoming = iter(call)
+        self._address = address
+        self._on_progress = on_progress
+        self._progress = Progress()
+        self._fold = Fold()
+        self._over = False
+        self._error: ParleyError | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while (event := self.next_event()) is not None:
+            delta = event.part_delta
+            if (
+                delta.WhichOneof("delta") == "text" and self._fold.kind(delta.part_index) == "text"
+            ):  # refusals have text too
+                return delta.text
+        raise StopIteration
+
+    @property
+    def text(self) -> Iterator[str]:
+        """The text as it comes, without reasoning and refusals; what iterating over the stream itself gives."""
+        return self
+
+    @property
+    def events(self) -> Iterator[v1.StreamChatResponse]:
+        """Everything as it comes, heartbeats too. Skip kinds that you do not know."""
+        return Events(self)
+
+    def reply(self) -> Reply:
+        """The whole answer: reads what has not been read yet."""
+        while self.next_event() is not None:
+            pass
+        return self.partial
+
+    @property
+    def partial(self) -> Reply:
+        """What has arrived so far; its `finish_reason` is "unspecified" until that is everything."""
+        return Reply(self._fold.response())
+
+    def save_to(self, path: str | Path) -> Reply:
+        """Write the text to a file as it comes, then give the whole answer. Text that was read before is written too.
+
+        The text grows in `<path>.part`, which becomes `path` at the end in one step. If the stream breaks, `path` is as
+        it was before, and `<path>.part` has what arrived.
+        """
+        with growing_file(Path(path)) as write:
+            write(self.partial.text)
+            for text in self:
+                write(text)
+        return self.partial
+
+    def cancel(self) -> None:
+        """End the call now. Whoever is reading gets `Cancelled`."""
+        self.call.cancel()
+
+    def next_event(self) -> v1.StreamChatResponse | None:
+        """The next event, or None after the last one. Raises a typed error, also when asked again."""
+        if self._error is not None:
+            raise self._error
+        if self._over:
+            return None
+        try:
+            event = next(self._incoming, None)
+        except grpc.RpcError as error:
+            self._error = from_rpc(error, self._address, begun=self._progress.events > 0)
+            raise self._error from error
+        except wire.Stopped:
+            if wire.task_is_cancelled():  # it is not about this call, or not only
+                raise
+            self._error = Cancelled("the stream was cancelled before the answer was complete")
+            raise self._error from None
+        if event is None:
+            self._over = True
+            if not self._fold.complete:
+                self._error = Truncated("the stream ended before the answer was complete, without saying why")
+                raise self._error
+            return None
+        self._fold.feed(event)
+        self._progress.feed(event)
+        if self._on_progress is not None:
+            self._on_progress(self._progress)
+        return event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+
+class Events:
+    """The events of a stream that have not been read yet."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[v1.StreamChatResponse]:
+        return self
+
+    def __next__(self) -> v1.StreamChatResponse:
+        event = self._stream.next_event()
+        if event is None:
+            raise StopIteration
+        return event

@@ -1,0 +1,437 @@
+"""Every way a call can fail, as one tree: what the gateway can say, and what only a client can notice.
+
+    ParleyError
+    ├── GatewayError                     the call failed; has code, reason, retryable, …
+    │   ├── InvalidRequest               INVALID_ARGUMENT     change the request
+    │   │   ├── UnsupportedParameter                          the model cannot meet a wish, under unsupported="error"
+    │   │   ├── OperationUnsupported                          the model does not do this operation
+    │   │   ├── ContextLengthExceeded                         the prompt does not fit the window
+    │   │   ├── RequestTooLarge                               the provider found the body too large
+    │   │   └── PageTokenInvalid
+    │   ├── ModelNotFound                NOT_FOUND
+    │   ├── CredentialsRejected          FAILED_PRECONDITION  the provider refuses the gateway's key: call its operator
+    │   ├── PromptBlocked                FAILED_PRECONDITION  a safety filter refused the input
+    │   ├── RateLimited                  RESOURCE_EXHAUSTED   wait `retry_after` seconds, then try again
+    │   ├── QuotaExhausted               RESOURCE_EXHAUSTED   no waiting helps: the account is out of money
+    │   ├── Unavailable                  UNAVAILABLE          try again in a moment
+    │   │   ├── Overloaded
+    │   │   ├── AttemptTimeout                                the provider took too long
+    │   │   ├── StreamInterrupted                             the answer broke off; `stream.partial` has what arrived
+    │   │   │   └── Truncated                                 (client) the stream said OK without having completed
+    │   │   └── ConnectionFailed                              (client) no gateway answered, or the connection broke
+    │   ├── ProtocolError                INTERNAL             the provider answered nonsense
+    │   ├── DeadlineExceeded             DEADLINE_EXCEEDED    `timeout` is over
+    │   ├── ShuttingDown                 UNAVAILABLE          this gateway is going away; another one will answer
+    │   ├── Bug                          INTERNAL             the gateway's
+    │   ├── MessageTooLarge              RESOURCE_EXHAUSTED   (client) a message is over a limit of gRPC itself
+    │   └── Cancelled                    CANCELLED            (client) you cancelled the call
+    ├── InvalidOutput                    the model's text or tool arguments are not what was asked for
+    └── TurnLimitReached                 `run_tools` ran out of turns
+
+The classes without "(client)" mirror those of the gateway: same names, reasons and codes. A reason that this version
+does not know becomes the nearest class with the same code, and keeps its `reason`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2, status_pb2
+
+from parley import v1
+
+if TYPE_CHECKING:
+    from parley.reply import ToolRun
+
+Code = grpc.StatusCode
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing wrong with a request: the proto path of the field, what is wrong, and a reason in UPPER_SNAKE_CASE."""
+
+    field: str
+    description: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What came with a status.
+
+    `request_id`: what the gateway's operator needs to find the call in logs and traces.
+    `retry_after`: seconds to wait at least, where the gateway or the provider said so.
+    `violations`: what is wrong with the request. `provider_error`: what the provider said. `attempts`: how often the
+    gateway tried. `failure`: how far a stream had come. `facts`: every dynamic piece of the message, for programs.
+    """
+
+    request_id: str = ""
+    retry_after: float | None = None
+    violations: tuple[Violation, ...] = ()
+    provider_error: v1.ProviderError | None = None
+    attempts: int | None = None
+    failure: v1.ResponseFailure | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class ParleyError(Exception):
+    """Anything that this SDK raises on purpose, apart from misuse (TypeError, ValueError)."""
+
+
+class GatewayError(ParleyError):
+    """The call failed. `retryable`: the same call may do better in a moment. `details`: what came with the status."""
+
+    code: Code = Code.INTERNAL
+    reason: str = "INTERNAL"
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: Code | None = None,
+        reason: str | None = None,
+        details: Details | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details or Details()
+        if code is not None:
+            self.code = code
+        if reason is not None:
+            self.reason = reason
+        if self.retry_after is not None:
+            self.retryable = True
+
+    @property
+    def request_id(self) -> str:
+        return self.details.request_id
+
+    @property
+    def retry_after(self) -> float | None:
+        return self.details.retry_after
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        return self.details.violations
+
+    @property
+    def provider_error(self) -> v1.ProviderError | None:
+        return self.details.provider_error
+
+    @property
+    def attempts(self) -> int | None:
+        return self.details.attempts
+
+    def __str__(self) -> str:
+        notes = [f"attempts: {self.attempts}"] if (self.attempts or 0) > 1 else []
+        if self.retry_after is not None:
+            notes.append(f"try again in {self.retry_after:g} s")
+        if self.request_id:
+            notes.append(f"request {self.request_id}")
+        lines = [f"{self.reason}: {self.message}" + (f" ({', '.join(notes)})" if notes else "")]
+        lines += [f"  {v.field}: {v.description}" for v in self.violations if v.description not in self.message]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.message!r}, code={self.code.name}, reason={self.reason!r})"
+
+
+class InvalidRequest(GatewayError):
+    """The request breaks the contract, or the provider says it does."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """The chosen model cannot meet a wish, and the request asked to be refused then."""
+
+    reason = "UNSUPPORTED_PARAMETER"
+
+
+class OperationUnsupported(InvalidRequest):
+    """The model or its provider does not do this operation."""
+
+    reason = "OPERATION_UNSUPPORTED"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or prompt and asked output, do not fit the context window."""
+
+    reason = "CONTEXT_LENGTH_EXCEEDED"
+
+
+class RequestTooLarge(InvalidRequest):
+    """The provider found the body too large."""
+
+    reason = "REQUEST_TOO_LARGE"
+
+
+class PageTokenInvalid(InvalidRequest):
+    """A page token that this server did not give, or gave for other arguments."""
+
+    reason = "PAGE_TOKEN_INVALID"
+
+
+class ModelNotFound(GatewayError):
+    """Nothing goes by that name; `client.models()` lists what does."""
+
+    code = Code.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
+
+
+class CredentialsRejected(GatewayError):
+    """The provider refuses the gateway's own key: its operator must act."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PROVIDER_CREDENTIALS_REJECTED"
+
+
+class PromptBlocked(GatewayError):
+    """A safety filter refused the input. (Output that is filtered is not an error but a finish reason.)"""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PROMPT_BLOCKED"
+
+
+class RateLimited(GatewayError):
+    """The provider's rate limit; waiting helps."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "PROVIDER_RATE_LIMITED"
+    retryable = True
+
+
+class QuotaExhausted(GatewayError):
+    """The provider account has no money or quota left; waiting does not help."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "PROVIDER_QUOTA_EXHAUSTED"
+
+
+class Unavailable(GatewayError):
+    """The provider failed or could not be reached."""
+
+    code = Code.UNAVAILABLE
+    reason = "PROVIDER_UNAVAILABLE"
+    retryable = True
+
+
+class Overloaded(Unavailable):
+    """The provider says that it has too much to do."""
+
+    reason = "PROVIDER_OVERLOADED"
+
+
+class AttemptTimeout(Unavailable):
+    """The provider took longer than one attempt may."""
+
+    reason = "PROVIDER_TIMEOUT"
+
+
+class StreamInterrupted(Unavailable):
+    """The provider ended or broke before its own end marker."""
+
+    reason = "STREAM_INTERRUPTED"
+
+
+class Truncated(StreamInterrupted):
+    """The stream ended with OK but without its last event, which a gateway never does: something between cut it."""
+
+    reason = "TRUNCATED"
+
+
+class ConnectionFailed(Unavailable):
+    """No gateway answered at the address, or the connection to it broke."""
+
+    reason = "CONNECTION_FAILED"
+
+
+class ProtocolError(GatewayError):
+    """The provider answered something that is not its protocol."""
+
+    code = Code.INTERNAL
+    reason = "PROVIDER_PROTOCOL_ERROR"
+    retryable = True
+
+
+class DeadlineExceeded(GatewayError):
+    """The time that the call had is over: its `timeout`, or the gateway's own limit."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class ShuttingDown(GatewayError):
+    """This gateway is going away; the next call goes to another one, so trying again helps."""
+
+    code = Code.UNAVAILABLE
+    reason = "SHUTTING_DOWN"
+    retryable = True
+
+
+class Bug(GatewayError):
+    """An unexpected failure inside the gateway: its log has more under `request_id`."""
+
+
+class MessageTooLarge(GatewayError):
+    """A message is over the limit of this channel or of the server's; raised by gRPC before any handler sees it."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "MESSAGE_TOO_LARGE"
+
+
+class Cancelled(GatewayError):
+    """The call was cancelled, by `stream.cancel()` or by closing the client."""
+
+    code = Code.CANCELLED
+    reason = "CANCELLED"
+
+
+class InvalidOutput(ParleyError, ValueError):
+    """The model's text or tool arguments are not the JSON, or not of the type, that was asked for."""
+
+
+class TurnLimitReached(ParleyError):
+    """`run_tools` made all the turns it may and the model still calls tools. `run` is the conversation so far."""
+
+    def __init__(self, message: str, run: ToolRun) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+def _tree(root: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+BY_REASON: Mapping[str, type[GatewayError]] = {c.reason: c for c in _tree(GatewayError) if c is not GatewayError}
+"""The class of every reason that a status can carry."""
+
+_BY_CODE: Mapping[Code, type[GatewayError]] = {
+    Code.INVALID_ARGUMENT: InvalidRequest,
+    Code.UNAVAILABLE: Unavailable,
+    Code.DEADLINE_EXCEEDED: DeadlineExceeded,
+    Code.CANCELLED: Cancelled,
+}
+"""The nearest class for a reason that is unknown. Other codes have none: their classes all say something special."""
+
+
+def from_rpc(error: grpc.RpcError, address: str, *, begun: bool = False) -> GatewayError:
+    """What a failed call means. `begun`: an event of the answer had arrived already."""
+    metadata = _metadata(error)
+    code, message = error.code(), error.details() or "no message"
+    reason, details = _read(metadata)
+    if not reason:
+        return _without_info(code, message, details, address, begun=begun)
+    known = BY_REASON.get(reason)
+    if known is None or known.code is not code:
+        known = _BY_CODE.get(code, GatewayError)
+    return known(message, code=code, reason=reason, details=details)
+
+
+def _without_info(code: Code, message: str, details: Details, address: str, *, begun: bool) -> GatewayError:
+    """A status that no gateway wrote: gRPC itself, or a proxy on the way."""
+    match code:
+        case Code.UNAVAILABLE if not begun and (advice := _advice(message.lower())):
+            return ConnectionFailed(f"no gateway answers at {address}: {advice} ({message})", details=details)
+        case Code.UNAVAILABLE:
+            text = f"the connection to {address} failed before the answer was complete ({message})"
+            return ConnectionFailed(text, details=details)
+        case Code.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("the answer was not complete when the call's timeout was over", details=details)
+        case Code.RESOURCE_EXHAUSTED if "larger than max" in message:
+            return MessageTooLarge(message, details=details)
+        case Code.UNIMPLEMENTED:
+            text = f"what answers at {address} does not offer this call: another service, or an older gateway"
+            return GatewayError(f"{text} ({message})", code=code, reason=code.name, details=details)
+        case _:
+            return _BY_CODE.get(code, GatewayError)(message, code=code, reason=code.name, details=details)
+
+
+def _advice(message: str) -> str:
+    """What to do about a connection that could not be had; "" if it was had, and broke."""
+    if "handshake" in message or "ssl_error" in message:
+        return "do both sides agree on TLS? `tls=True` turns it on here, and the certificate must be known here"
+    if "resolv" in message or "resolution" in message:
+        return "is the name right?"
+    if "unhealthy" in message:
+        return "something is there, but it says that it is not serving; it may be starting or going away"
+    if "failed to connect" in message or "backends failing" in message:
+        return "is it running? `make run` in a checkout of Parley starts one"
+    return ""
+
+
+def _metadata(error: grpc.RpcError) -> dict[str, str | bytes]:
+    """Headers and trailers of a failed call. All errors of gRPC have both, though the type promises only the second."""
+    initial = error.initial_metadata() or ()  # type: ignore[attr-defined]
+    return dict((*initial, *(error.trailing_metadata() or ())))
+
+
+def _read(metadata: Mapping[str, str | bytes]) -> tuple[str, Details]:
+    """The reason, or "" where no gateway gave one, and the details of a rich status."""
+    facts: Mapping[str, str] = {}
+    reason = ""
+    request_id = _text(metadata, "x-request-id")
+    retry_after: float | None = None
+    violations: tuple[Violation, ...] = ()
+    provider_error: v1.ProviderError | None = None
+    failure: v1.ResponseFailure | None = None
+    for detail in _unpack(metadata.get("grpc-status-details-bin")):
+        match detail:
+            case error_details_pb2.ErrorInfo():
+                reason, facts = detail.reason, dict(detail.metadata)
+            case error_details_pb2.RetryInfo():
+                retry_after = detail.retry_delay.ToNanoseconds() / 1e9
+            case error_details_pb2.BadRequest():
+                violations = tuple(Violation(v.field, v.description, v.reason) for v in detail.field_violations)
+            case error_details_pb2.RequestInfo():
+                request_id = request_id or detail.request_id
+            case v1.ProviderError():
+                provider_error = detail
+            case v1.ResponseFailure():
+                failure = detail
+    attempts = facts.get("attempts") or _text(metadata, "x-parley-attempts")
+    return reason, Details(
+        request_id=request_id or facts.get("requestId", ""),
+        retry_after=retry_after,
+        violations=violations,
+        provider_error=provider_error,
+        attempts=int(attempts) if attempts.isdecimal() else (failure and failure.attempts) or None,
+        failure=failure,
+        facts=facts,
+    )
+
+
+def _unpack(rich: str | bytes | None) -> Iterator[Message]:
+    """The details of a serialised google.rpc.Status whose types are known. What does not parse is no detail."""
+    try:
+        for packed in status_pb2.Status.FromString(rich if isinstance(rich, bytes) else b"").details:
+            if kind := _DETAILS.get(packed.TypeName()):
+                yield kind.FromString(packed.value)
+    except DecodeError:  # mangled on the way: code and message still say what happened
+        return
+
+
+def _text(metadata: Mapping[str, str | bytes], key: str) -> str:
+    value = metadata.get(key, "")
+    return value if isinstance(value, str) else ""
+
+
+_DETAILS: Mapping[str, type[Message]] = {
+    kind.DESCRIPTOR.full_name: kind
+    for kind in (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.RequestInfo,
+        v1.ProviderError,
+        v1.ResponseFailure,
+    )
+}

@@ -1,0 +1,267 @@
+"""`parley.v1.GatewayService` over grpc.aio: makes the context of a call, runs the pipeline, sends the answer or the status.
+
+Nothing, not even initial metadata, is sent before the pipeline has content, so everything up to then can still fail as a
+bare status that clients may retry. IDs travel in trailing metadata and in the messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from ulid import ULID
+
+from parley import v1
+from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
+from parley_server.api import status, validate
+from parley_server.api.calls import Calls
+from parley_server.api.models import Models
+from parley_server.api.stream import EventWriter, coalesced
+from parley_server.core.context import Clock, Context, Operation
+from parley_server.core.errors import GatewayError, InvalidRequest, ShuttingDown, Violation
+from parley_server.core.reply import Batch, Final, Reply
+from parley_server.core.service import Service
+
+_TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
+_HEARTBEAT = 15.0
+log = structlog.get_logger("parley.calls")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipelines:
+    """The stacks behind the verbs, for one configuration."""
+
+    chat: Service
+    embed: Service
+    default_policy: v1.UnsupportedPolicy.ValueType = v1.UNSUPPORTED_POLICY_WARN
+
+
+@dataclass(slots=True)
+class GatewayServicer(GatewayServiceServicer):
+    """The stateless verbs."""
+
+    pipelines: Pipelines
+    models: Models
+    info: v1.GetServerInfoResponse
+    calls: Calls
+    clock: Clock = time.monotonic
+    wall: Callable[[], float] = time.time
+    make_id: Callable[[], str] = field(default=lambda: str(ULID()).lower())
+
+    async def Chat(self, request: v1.ChatRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.ChatResponse:
+        ctx = self._context("chat", "Chat", context)
+        with self.calls.track():
+            try:
+                self._accept(request, ctx)
+                async with await self.pipelines.chat(request, ctx) as reply:
+                    response: v1.ChatResponse = await reply.response()
+                    self._sign(response, ctx)
+                    response.create_time.FromMilliseconds(int(ctx.received_at * 1000))
+                    response.model = request.model
+                    response.id = ctx.response_id
+            except (Exception, asyncio.CancelledError) as error:
+                await self._refuse(error, ctx, context)
+        context.set_trailing_metadata(self._trailers(response, ctx))
+        return response
+
+    async def StreamChat(  # type: ignore[override]  # a coroutine that writes, not a generator: see decisions/0007
+        self, request: v1.StreamChatRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
+        ctx = self._context("chat", "StreamChat", context)
+        options = request.options
+        interval = validate.seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
+        with self.calls.track():
+            writer = EventWriter(context.write, max(1.0, interval))
+            try:
+                self._check_stream(request)
+                self._accept(request.request, ctx)
+                async with (
+                    await self.pipelines.chat(request.request, ctx) as reply,
+                    aclosing(self._batches(reply, options)) as batches,
+                ):
+                    async for batch in batches:
+                        for event in self._events(batch, request, ctx):
+                            await writer.event(event)
+                            if event.HasField("completed"):
+                                context.set_trailing_metadata(self._trailers(event.completed, ctx))
+            except grpc.aio.InternalError:
+                return  # the client went away while an event was being written; there is nobody to tell
+            except (Exception, asyncio.CancelledError) as error:
+                await self._refuse(error, ctx, context, writer.sequence)
+            finally:
+                await writer.aclose()
+
+    async def Embed(self, request: v1.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.EmbedResponse:
+        ctx = self._context("embed", "Embed", context)
+        with self.calls.track():
+            try:
+                self._accept(request, ctx)
+                async with await self.pipelines.embed(request, ctx) as reply:
+                    response: v1.EmbedResponse = await reply.response()
+                    self._sign(response, ctx)
+                    response.model = request.model
+                    response.id = ctx.response_id
+            except (Exception, asyncio.CancelledError) as error:
+                await self._refuse(error, ctx, context)
+        context.set_trailing_metadata(self._trailers(response, ctx))
+        return response
+
+    async def ListModels(
+        self, request: v1.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> v1.ListModelsResponse:
+        try:
+            return self.models.page(request)
+        except GatewayError as error:
+            await self._refuse(error, self._context("chat", "ListModels", context), context)
+
+    async def GetModel(
+        self, request: v1.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> v1.GetModelResponse:
+        try:
+            return v1.GetModelResponse(model=self.models.one(request.model))
+        except GatewayError as error:
+            await self._refuse(error, self._context("chat", "GetModel", context), context)
+
+    async def GetServerInfo(
+        self, request: v1.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> v1.GetServerInfoResponse:
+        return self.info
+
+    def _context(self, operation: Operation, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Context:
+        now = self.clock()
+        left = context.time_remaining()
+        headers: dict[str, str] = {}
+        request_id = ""
+        for key, value in context.invocation_metadata() or ():
+            if (
+                key == "x-request-id"
+                and isinstance(value, str)
+                and len(value) <= 128
+                and value.isascii()
+                and value.isprintable()
+            ):
+                request_id = value
+            elif key in _TRACE_HEADERS and isinstance(value, str):
+                headers[key] = value
+        new_id = self.make_id()
+        return Context(
+            operation=operation,
+            streaming=method == "StreamChat",
+            request_id=request_id or f"req_{new_id}",
+            response_id=f"resp_{new_id}",
+            clock=self.clock,
+            received=now,
+            received_at=self.wall(),
+            deadline=None if left is None else now + left,
+            method=method,
+            peer=context.peer(),
+            headers=headers,
+        )
+
+    def _accept(self, request: v1.ChatRequest | v1.EmbedRequest, ctx: Context) -> None:
+        if not request.unsupported_policy:
+            request.unsupported_policy = self.pipelines.default_policy
+        if ctx.streaming and isinstance(request, v1.ChatRequest) and request.include_provider_response:
+            _warn(
+                ctx, "UNSUPPORTED_PARAMETER", "a stream has no one provider body to return", "include_provider_response"
+            )
+        for unknown in _unknown_fields(request):
+            _warn(
+                ctx,
+                "UNKNOWN_FIELD",
+                f"this server does not know field number {unknown} of the request and ignored it",
+                "",
+            )
+
+    @staticmethod
+    def _check_stream(request: v1.StreamChatRequest) -> None:
+        violations = validate.stream_options(request.options)
+        if request.WhichOneof("start") is None:
+            violations.append(Violation("request", "is required", "INVALID"))
+        if violations:
+            raise InvalidRequest("the request has invalid fields", violations=violations)
+
+    @staticmethod
+    def _batches(reply: Reply[v1.ChatResponse], options: v1.StreamOptions) -> Any:
+        batches: AsyncIterator[Batch] = aiter(reply)
+        hold = validate.seconds(options.coalesce_interval)
+        return coalesced(batches, hold) if hold > 0 else batches
+
+    def _events(self, batch: Batch, request: v1.StreamChatRequest, ctx: Context) -> Any:
+        """The events of `batch` as the client gets them: completed with what only the edge knows."""
+        if ctx.first_output is None:
+            ctx.first_output = self.clock()
+        for event in batch:
+            match event.WhichOneof("event"):
+                case "usage" if not request.options.usage_updates:
+                    continue
+                case "started":
+                    event.started.response_id = ctx.response_id
+                    event.started.model = request.request.model
+                    event.started.create_time.FromMilliseconds(int(ctx.received_at * 1000))
+                case "completed":
+                    self._sign(event.completed, ctx)
+            yield event
+
+    def _sign(self, final: Final, ctx: Context) -> None:
+        now = self.clock()
+        first = now if ctx.first_output is None else ctx.first_output
+        final.route.time_to_first_output.FromNanoseconds(int((first - ctx.received) * 1e9))
+        final.route.total_duration.FromNanoseconds(int((now - ctx.received) * 1e9))
+        final.warnings.extend(ctx.warnings)
+
+    @staticmethod
+    def _trailers(final: Final, ctx: Context) -> tuple[tuple[str, str | bytes], ...]:
+        return (
+            *status.ids(ctx),
+            ("x-parley-provider", final.route.provider),
+            ("x-parley-attempts", str(len(final.route.attempts))),
+            ("x-parley-usage-bin", final.usage.SerializeToString()),
+        )
+
+    async def _refuse(
+        self, error: BaseException, ctx: Context, context: grpc.aio.ServicerContext[Any, Any], sequence: int = 0
+    ) -> NoReturn:
+        """End the call with the status that `error` means; a cancelled call stays cancelled unless the drain cut it."""
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if not self.calls.cut_off or context.cancelled() or task is None:
+                raise error
+            task.uncancel()
+            error = ShuttingDown("the gateway is shutting down; another one will answer", retry_after=1.0)
+        elif not isinstance(error, GatewayError):
+            log.error("bug", request_id=ctx.request_id, method=ctx.method, exc_info=error)
+        code, message, trailers = status.speak(error, ctx, last_sequence=sequence)
+        await context.abort(code, message, trailers)
+        raise AssertionError("abort raises")
+
+
+def _warn(ctx: Context, code: str, message: str, path: str) -> None:
+    ctx.warnings.append(v1.Warning(code=code, message=message, field=path))
+
+
+def _unknown_fields(message: Message) -> list[int]:
+    """Numbers of the top-level fields a newer client sent and this server does not know."""
+    unknown = UnknownFieldSet(message)
+    return sorted({unknown[i].field_number for i in range(len(unknown))})
+
+
+def features() -> Mapping[str, str]:
+    """What GetServerInfo.features lists, with a sentence each."""
+    return {
+        "chat": "Chat",
+        "stream-chat": "StreamChat",
+        "embed": "Embed",
+        "list-models": "ListModels and GetModel",
+        "fallbacks": "routing.fallbacks",
+        "usage-updates": "options.usage_updates",
+        "coalesce": "options.coalesce_interval",
+    }

@@ -1,0 +1,138 @@
+"""Where errors are spoken: a GatewayError becomes a gRPC status with google.rpc details, here and nowhere else.
+
+The whole status stays under 4 KB, since larger trailers replace the real error with one about metadata size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from parley import v1
+from parley_server.core.context import Context
+from parley_server.core.errors import (
+    Bug,
+    Code,
+    CredentialsRejected,
+    GatewayError,
+    ModelNotFound,
+    OperationUnsupported,
+    PromptBlocked,
+    QuotaExhausted,
+    RateLimited,
+    ShuttingDown,
+)
+from parley_server.core.scrub import scrub
+
+DOMAIN = "parley"
+BUDGET = 3900  # bytes of grpc-message and grpc-status-details-bin together, as they travel
+MAX_VIOLATIONS = 20
+_MESSAGE = 400
+_DESCRIPTION = 160
+_FACT = 128
+
+
+def speak(
+    error: BaseException, ctx: Context, *, last_sequence: int = 0
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """Code, message and trailing metadata of the status that tells the caller about `error`."""
+    known = error if isinstance(error, GatewayError) else Bug(f"internal error; quote request ID {ctx.request_id}")
+    message = scrub(known.message)[:_MESSAGE]
+    code = getattr(grpc.StatusCode, known.code.value)
+    status = _fitting(known, code.value[0], message, ctx, last_sequence)
+    trailers: list[tuple[str, str | bytes]] = [
+        *ids(ctx),
+        ("x-parley-attempts", str(len(ctx.ledger.attempts))),
+        ("grpc-status-details-bin", status),
+    ]
+    if known.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL) and not isinstance(known, ShuttingDown):
+        # The gateway has made its attempts already; a client that retried on top would multiply them.
+        trailers.append(("grpc-retry-pushback-ms", "-1"))
+    return code, message, tuple(trailers)
+
+
+def ids(ctx: Context) -> tuple[tuple[str, str | bytes], ...]:
+    """Trailing metadata that every call ends with."""
+    return (("x-request-id", ctx.request_id), ("x-parley-response-id", ctx.response_id))
+
+
+def _fitting(error: GatewayError, number: int, message: str, ctx: Context, last_sequence: int) -> bytes:
+    """The status, with fewer and shorter details the closer it comes to the budget."""
+    room = BUDGET - len(quote(message, safe=" "))
+    for violations, text in ((MAX_VIOLATIONS, _DESCRIPTION), (MAX_VIOLATIONS, 60), (10, 60), (5, 40), (2, 40)):
+        status = Status(code=number, message=message)
+        for detail in _details(error, ctx, last_sequence, violations, text):
+            status.details.add().Pack(detail)
+        data = status.SerializeToString()
+        if math.ceil(len(data) / 3) * 4 <= room:
+            break
+    return data
+
+
+def _details(error: GatewayError, ctx: Context, last_sequence: int, violations: int, text: int) -> Iterator[Message]:
+    facts = {key: scrub(value)[:_FACT] for key, value in error.facts.items()}
+    yield details.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={**facts, "requestId": ctx.request_id})
+    if error.retry_after is not None:
+        delay = Duration()
+        delay.FromMilliseconds(math.ceil(error.retry_after * 1000))
+        yield details.RetryInfo(retry_delay=delay)
+    if error.violations:
+        bad = details.BadRequest()
+        for violation in error.violations[:violations]:
+            field = f"request.{violation.field}" if ctx.method == "StreamChat" else violation.field
+            bad.field_violations.add(
+                field=field[:_FACT], description=scrub(violation.description)[:text], reason=violation.reason
+            )
+        yield bad
+    said = error.provider_error
+    provider = facts.get("provider", "")
+    match error:
+        case CredentialsRejected():
+            failure = details.PreconditionFailure()
+            failure.violations.add(
+                type="PROVIDER_CREDENTIALS",
+                subject=provider,
+                description="an operator must set a valid key for this provider",
+            )
+            yield failure
+        case PromptBlocked():
+            failure = details.PreconditionFailure()
+            failure.violations.add(
+                type="SAFETY", subject=facts.get("category", ""), description="the input was refused"
+            )
+            yield failure
+        case RateLimited() | QuotaExhausted():
+            quota = details.QuotaFailure()
+            quota.violations.add(subject=f"provider:{provider}", description=error.reason)
+            yield quota
+        case ModelNotFound() | OperationUnsupported():
+            yield details.ResourceInfo(resource_type="model", resource_name=facts.get("model", ""))
+        case _:
+            pass
+    if said is not None:
+        shown = v1.ProviderError()
+        shown.CopyFrom(said)
+        shown.message = _cut(scrub(said.message), 512 if text == _DESCRIPTION else 128)
+        for name in ("type", "code", "request_id"):
+            setattr(shown, name, scrub(getattr(said, name))[:_FACT])
+        yield shown
+    if ctx.ledger.attempts:
+        failed = v1.ResponseFailure(
+            response_id=ctx.response_id, last_sequence=last_sequence, attempts=len(ctx.ledger.attempts)
+        )
+        cost = ctx.ledger.cost_nano_usd()
+        if cost is not None:
+            failed.cost_nano_usd = cost
+        yield failed
+
+
+def _cut(text: str, limit: int) -> str:
+    """`text` within `limit` bytes of UTF-8."""
+    return text.encode()[:limit].decode(errors="ignore")

@@ -1,0 +1,373 @@
+"""Every documented limit of the requests, checked by hand: fast, and each problem with the path of its field.
+
+The limits stand in the comments of the protos; a test reads them there and tries each one here.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import Protocol
+
+import jsonschema_rs
+import orjson
+from google.protobuf.duration_pb2 import Duration
+
+from parley import v1
+from parley_server.core.errors import Violation
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+_JSON_DEPTH = 128
+_SCHEMA_BYTES = 256 * 1024
+_PARTS_BY_ROLE = {
+    v1.ROLE_SYSTEM: frozenset(("text",)),
+    v1.ROLE_DEVELOPER: frozenset(("text",)),
+    v1.ROLE_USER: frozenset(("text", "image", "audio", "document", "tool_result", "provider_part")),
+    v1.ROLE_ASSISTANT: frozenset(("text", "reasoning", "tool_call", "refusal", "provider_part", "image", "document")),
+    v1.ROLE_TOOL: frozenset(("tool_result",)),
+}
+_PARTS_OF_RESULT = frozenset(("text", "image", "document"))
+
+Say = Callable[[str, str], None]
+
+
+def chat(request: v1.ChatRequest) -> list[Violation]:
+    """What is wrong with a chat request; empty if nothing is."""
+    found: list[Violation] = []
+
+    def say(field: str, description: str) -> None:
+        found.append(Violation(field, description, "INVALID"))
+
+    _model(request.model, "model", say)
+    _messages(request, say)
+    _tools(request, say)
+    _sampling(request.sampling, "sampling", say)
+    _reasoning(request.reasoning, "reasoning", say)
+    _output(request.output, say)
+    if len(request.prompt_cache.key) > 256:
+        say("prompt_cache.key", "is longer than 256 characters")
+    _positive(request.prompt_cache, "ttl", "prompt_cache", say)
+    _common(request, say)
+    return found
+
+
+def embed(request: v1.EmbedRequest) -> list[Violation]:
+    """What is wrong with an embedding request; empty if nothing is."""
+    found: list[Violation] = []
+
+    def say(field: str, description: str) -> None:
+        found.append(Violation(field, description, "INVALID"))
+
+    _model(request.model, "model", say)
+    if not 1 <= len(request.inputs) <= 2048:
+        say("inputs", f"has {len(request.inputs)} entries; 1 to 2048 are allowed")
+    for i, item in enumerate(request.inputs[:2048]):
+        match item.WhichOneof("kind"):
+            case "text" if not item.text:
+                say(f"inputs[{i}].text", "is empty")
+            case "tokens" if not item.tokens.ids:
+                say(f"inputs[{i}].tokens.ids", "is empty")
+            case None:
+                say(f"inputs[{i}]", "has neither text nor tokens")
+    if request.HasField("dimensions"):
+        _range(request.dimensions, 1, 65536, "dimensions", say)
+    _known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
+    _common(request, say)
+    return found
+
+
+def stream_options(options: v1.StreamOptions) -> list[Violation]:
+    """What is wrong with the options of a stream."""
+    found: list[Violation] = []
+    for name, low, high in (("heartbeat_interval", 1.0, 300.0), ("coalesce_interval", 0.0, 1.0)):
+        if options.HasField(name):  # type: ignore[arg-type]
+            value = seconds(getattr(options, name))
+            if not low <= value <= high:
+                found.append(
+                    Violation(f"options.{name}", f"is {value:g} s; {low:g} to {high:g} s are allowed", "INVALID")
+                )
+    return found
+
+
+def seconds(duration: Duration) -> float:
+    """A protobuf duration in seconds."""
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _model(model: str, path: str, say: Say) -> None:
+    if not model:
+        say(path, "is required")
+    elif len(model) > 256:
+        say(path, "is longer than 256 characters")
+
+
+def _messages(request: v1.ChatRequest, say: Say) -> None:
+    if not 1 <= len(request.messages) <= 10_000:
+        say("messages", f"has {len(request.messages)} entries; 1 to 10000 are allowed")
+    calls: set[str] = set()
+    for i, message in enumerate(request.messages[:10_000]):
+        path = f"messages[{i}]"
+        allowed = _PARTS_BY_ROLE.get(message.role)
+        if allowed is None:
+            say(
+                f"{path}.role", "is required" if not message.role else f"{message.role} is not a role this server knows"
+            )
+            continue
+        if not 1 <= len(message.parts) <= 1000:
+            say(f"{path}.parts", f"has {len(message.parts)} entries; 1 to 1000 are allowed")
+        if message.name and not _NAME.match(message.name):
+            say(f"{path}.name", "must be [a-zA-Z0-9_-]{1,64}")
+        for j, part in enumerate(message.parts[:1000]):
+            kind = part.WhichOneof("kind")
+            if kind == "text":  # by far the most common one
+                continue
+            here = f"{path}.parts[{j}]"
+            if kind is None:
+                say(here, "has no content of a kind this server knows")
+            elif kind not in allowed:
+                say(here, f"{kind} is not allowed in a message with {v1.Role.Name(message.role)}")
+            else:
+                _part(part, kind, here, calls, say)
+
+
+def _part(part: v1.Part, kind: str, path: str, calls: set[str], say: Say) -> None:
+    match kind:
+        case "image":
+            _source(part.image.source, f"{path}.image.source", say)
+            _known_enum(part.image.detail, v1.ImageDetail, f"{path}.image.detail", say)
+        case "audio":
+            _source(part.audio.source, f"{path}.audio.source", say)
+        case "document":
+            _source(part.document.source, f"{path}.document.source", say)
+        case "tool_call":
+            call = part.tool_call
+            for name in ("id", "name"):
+                if not getattr(call, name):
+                    say(f"{path}.tool_call.{name}", "is required")
+            calls.add(call.id)
+        case "tool_result":
+            _tool_result(part.tool_result, f"{path}.tool_result", calls, say)
+        case "provider_part":
+            if not part.provider_part.provider:
+                say(f"{path}.provider_part.provider", "is required")
+            _json_object(part.provider_part.json, f"{path}.provider_part.json", say)
+
+
+def _tool_result(result: v1.ToolResult, path: str, calls: set[str], say: Say) -> None:
+    if not result.tool_call_id:
+        say(f"{path}.tool_call_id", "is required")
+    elif result.tool_call_id not in calls:
+        say(f"{path}.tool_call_id", f"no preceding message has a tool call with ID {result.tool_call_id[:64]!r}")
+    for i, part in enumerate(result.parts):
+        kind = part.WhichOneof("kind")
+        here = f"{path}.parts[{i}]"
+        if kind not in _PARTS_OF_RESULT:
+            say(here, f"{kind or 'no content'} is not allowed in a tool result")
+        elif kind != "text":
+            _part(part, kind, here, calls, say)
+
+
+def _source(source: v1.MediaSource, path: str, say: Say) -> None:
+    match source.WhichOneof("source"):
+        case "data":
+            if not source.data:
+                say(f"{path}.data", "is empty")
+            if not source.mime_type:
+                say(f"{path}.mime_type", "is required with data")
+        case "uri":
+            if not source.uri.startswith("https://"):
+                say(f"{path}.uri", "must be an https URI; send bytes as data")
+        case None:
+            say(path, "is required")
+
+
+def _tools(request: v1.ChatRequest, say: Say) -> None:
+    if len(request.tools) > 1024:
+        say("tools", f"has {len(request.tools)} entries; at most 1024 are allowed")
+    names: set[str] = set()
+    for i, tool in enumerate(request.tools[:1024]):
+        path = f"tools[{i}]"
+        match tool.WhichOneof("kind"):
+            case "function":
+                function = tool.function
+                if not _NAME.match(function.name):
+                    say(f"{path}.function.name", "must be [a-zA-Z0-9_-]{1,64}" if function.name else "is required")
+                elif function.name in names:
+                    say(f"{path}.function.name", f"{function.name!r} is there twice")
+                names.add(function.name)
+                if function.parameters_json_schema:
+                    _schema(function.parameters_json_schema, f"{path}.function.parameters_json_schema", say)
+            case "provider_tool":
+                if not tool.provider_tool.provider:
+                    say(f"{path}.provider_tool.provider", "is required")
+                _json_object(tool.provider_tool.json, f"{path}.provider_tool.json", say)
+            case None:
+                say(path, "is of no kind this server knows")
+    choice = request.tool_choice
+    _known_enum(choice.mode, v1.ToolChoice.Mode, "tool_choice.mode", say)
+    if choice.mode == v1.ToolChoice.MODE_REQUIRED and not request.tools:
+        say("tool_choice.mode", "MODE_REQUIRED needs tools")
+    for i, name in enumerate(choice.allowed_tool_names):
+        if name not in names:
+            say(f"tool_choice.allowed_tool_names[{i}]", f"no function in tools has the name {name[:64]!r}")
+
+
+def _sampling(sampling: v1.SamplingOptions, path: str, say: Say) -> None:
+    if not sampling.ByteSize():
+        return
+    for name, low, high in (
+        ("max_output_tokens", 0, 2**31 - 1),
+        ("temperature", 0, 2),
+        ("top_p", 0, 1),
+        ("top_k", 0, 2**31 - 1),
+        ("min_p", 0, 1),
+        ("frequency_penalty", -2, 2),
+        ("presence_penalty", -2, 2),
+        ("top_logprobs", 0, 20),
+    ):
+        if sampling.HasField(name):  # type: ignore[arg-type]
+            _range(getattr(sampling, name), low, high, f"{path}.{name}", say)
+    if sampling.HasField("repetition_penalty") and not 0 < sampling.repetition_penalty < math.inf:
+        say(f"{path}.repetition_penalty", "must be above 0")
+    if len(sampling.stop_sequences) > 16:
+        say(f"{path}.stop_sequences", f"has {len(sampling.stop_sequences)} entries; at most 16 are allowed")
+    for i, stop in enumerate(sampling.stop_sequences[:16]):
+        if not 1 <= len(stop) <= 256:
+            say(f"{path}.stop_sequences[{i}]", "must have 1 to 256 characters")
+    if len(sampling.logit_bias) > 1024:
+        say(f"{path}.logit_bias", f"has {len(sampling.logit_bias)} entries; at most 1024 are allowed")
+    for token, bias in list(sampling.logit_bias.items())[:1024]:
+        _range(bias, -100, 100, f"{path}.logit_bias[{token}]", say)
+
+
+def _reasoning(reasoning: v1.ReasoningOptions, path: str, say: Say) -> None:
+    _known_enum(reasoning.effort, v1.ReasoningEffort, f"{path}.effort", say)
+    _known_enum(reasoning.visibility, v1.ReasoningOptions.Visibility, f"{path}.visibility", say)
+    if reasoning.HasField("budget_tokens") and reasoning.budget_tokens < 0:
+        say(f"{path}.budget_tokens", "must not be negative")
+
+
+def _output(output: v1.OutputOptions, say: Say) -> None:
+    if output.verbosity not in ("", "low", "medium", "high"):
+        say("output.verbosity", f"{output.verbosity[:32]!r} is none of low, medium, high")
+    if output.HasField("json_schema"):
+        form = output.json_schema
+        if form.name and not _NAME.match(form.name):
+            say("output.json_schema.name", "must be [a-zA-Z0-9_-]{1,64}")
+        if form.json_schema:
+            _schema(form.json_schema, "output.json_schema.json_schema", say)
+        else:
+            say("output.json_schema.json_schema", "is required")
+
+
+def _common(request: v1.ChatRequest | v1.EmbedRequest, say: Say) -> None:
+    """Fields that chat and embedding requests share."""
+    if len(request.end_user_id) > 128:
+        say("end_user_id", "is longer than 128 characters")
+    if len(request.metadata) > 64:
+        say("metadata", f"has {len(request.metadata)} pairs; at most 64 are allowed")
+    for key, value in list(request.metadata.items())[:64]:
+        if len(key.encode()) > 64 or not key:
+            say(f"metadata[{key[:64]!r}]", "keys must have 1 to 64 bytes")
+        if len(value.encode()) > 512:
+            say(f"metadata[{key[:64]!r}]", "values must have at most 512 bytes")
+    for provider, text in request.provider_options_json.items():
+        _json_object(text, f"provider_options_json[{provider[:64]!r}]", say)
+    _known_enum(request.unsupported_policy, v1.UnsupportedPolicy, "unsupported_policy", say)
+    if request.HasField("routing"):
+        _routing(request.routing, say)
+
+
+def _routing(routing: v1.RoutingOptions, say: Say) -> None:
+    if len(routing.fallbacks) > 8:
+        say("routing.fallbacks", f"has {len(routing.fallbacks)} entries; at most 8 are allowed")
+    for i, fallback in enumerate(routing.fallbacks[:8]):
+        path = f"routing.fallbacks[{i}]"
+        _model(fallback.model, f"{path}.model", say)
+        _sampling(fallback.sampling, f"{path}.sampling", say)
+        _reasoning(fallback.reasoning, f"{path}.reasoning", say)
+    if routing.HasField("max_attempts"):
+        _range(routing.max_attempts, 1, 32, "routing.max_attempts", say)
+    for name in ("attempt_timeout", "first_output_timeout"):
+        _positive(routing, name, "routing", say)
+
+
+def _positive(holder: v1.RoutingOptions | v1.PromptCacheOptions, name: str, path: str, say: Say) -> None:
+    if holder.HasField(name) and seconds(getattr(holder, name)) <= 0:  # type: ignore[arg-type]
+        say(f"{path}.{name}", "must be above 0")
+
+
+def _range(value: float, low: float, high: float, path: str, say: Say) -> None:
+    if not low <= value <= high:  # also catches NaN, which compares as false
+        say(path, f"is {value:g}; {low:g} to {high:g} are allowed")
+
+
+class _Enum(Protocol):
+    def values(self) -> Collection[int]: ...
+
+
+def _known_enum(value: int, enum: _Enum, path: str, say: Say) -> None:
+    if value and value not in enum.values():
+        say(path, f"{value} is not a value this server knows")
+
+
+def _json_object(text: str, path: str, say: Say) -> None:
+    problem = _json_problem(text)
+    if problem:
+        say(path, problem)
+
+
+def _json_problem(text: str) -> str:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return f"is not JSON: {error.msg} at character {error.pos}"
+    if not isinstance(value, dict):
+        return "must be a JSON object"
+    return "" if _depth_within(value, _JSON_DEPTH) else f"is nested more than {_JSON_DEPTH} levels deep"
+
+
+def _depth_within(value: object, limit: int) -> bool:
+    level: Iterable[object] = [value]
+    for _ in range(limit):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return True
+    return False
+
+
+def _children(node: object) -> Iterable[object]:
+    match node:
+        case dict():
+            return [v for v in node.values() if isinstance(v, dict | list)]
+        case list():
+            return [v for v in node if isinstance(v, dict | list)]
+        case _:
+            return ()
+
+
+def _schema(text: str, path: str, say: Say) -> None:
+    if len(text) > _SCHEMA_BYTES or len(text.encode()) > _SCHEMA_BYTES:
+        say(path, "is larger than 256 KiB")
+        return
+    problem = _schema_problem(text)
+    if problem:
+        say(path, problem)
+
+
+@functools.lru_cache(maxsize=256)
+def _schema_problem(text: str) -> str:
+    """Why `text` is not a JSON Schema. Remembered, since a service sends the same tools with every request."""
+    problem = _json_problem(text)
+    if problem:
+        return problem
+    try:
+        jsonschema_rs.meta.validate(orjson.loads(text))
+    except jsonschema_rs.ValidationError as error:
+        where = "/".join(str(step) for step in error.instance_path)
+        return f"is not a JSON Schema: {error.message[:200]}" + (f" (at /{where})" if where else "")
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        return f"is not a JSON Schema: {str(error)[:200]}"
+    return ""

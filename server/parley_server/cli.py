@@ -1,0 +1,59 @@
+"""`parley-server`: serve, and check a configuration before it is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parley_server import __version__
+from parley_server.config import Config, ConfigError, read
+
+app = typer.Typer(help="One gRPC API for every language model.", no_args_is_help=True, add_completion=False)
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="PARLEY_CONFIG", help="YAML file; without one the usual providers are used."),
+]
+
+
+@app.command()
+def serve(config: ConfigFile = None) -> None:
+    """Serve until SIGTERM or SIGINT; a second signal stops at once."""
+    settings = _load(config)
+    from parley_server.app import serve as run  # the whole gateway, not needed to check a file
+
+    try:
+        run(settings)
+    except OSError as error:
+        typer.echo(f"parley-server: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def check(config: ConfigFile = None) -> None:
+    """Say whether the configuration can be served, or everything that is wrong with it."""
+    settings = _load(config)
+    typer.echo(
+        f"ok: listens on {settings.server.address}; providers: {', '.join(sorted(settings.providers)) or 'none'}"
+    )
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _load(path: Path | None) -> Config:
+    try:
+        return read(path)
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(f"{path or 'environment'}: {problem}", err=True)
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,107 @@
+"""Enter every attempt into the ledger, once, with what it used and cost.
+
+Around the clocks of the attempt, inside its retries: each try is paid for on its own, and one that timed out says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from google.rpc.error_details_pb2 import ErrorInfo
+
+from parley import v1
+from parley_server.core import usage as counting
+from parley_server.core.context import Context
+from parley_server.core.reply import Final, Outcome, Reply
+from parley_server.core.service import AnyRequest, Service
+from parley_server.core.target import Target
+from parley_server.core.verdict import OK, Verdict, verdict
+
+_DOMAIN = "parley"
+_LIST_PRICE_TIERS = frozenset({"", "auto", "default", "on_demand", "standard", "standard_only"})
+
+Settle = Callable[[Context, v1.Attempt], None]
+"""Called with every entry as it is made: where logs, metrics and later budgets learn of it. Must be quick."""
+
+
+def _nothing(_ctx: Context, _attempt: v1.Attempt) -> None:
+    """Nobody else wants to know."""
+
+
+class Meter:
+    """Keeps `ctx.ledger`, and completes the end of the answer: total tokens, cost, `route.attempts`.
+
+    Usage that the provider did not report is estimated from characters and says so in `usage.source`. An attempt that
+    failed before its answer began has no usage. `price` is the list price: at another service tier, and for prompts of
+    more than `price_up_to` tokens, cost stays unset.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        price: v1.ModelPricing | None,
+        price_up_to: int | None = None,
+        settle: Settle = _nothing,
+    ) -> None:
+        self._target = target
+        self._price = price
+        self._price_up_to = math.inf if price_up_to is None else price_up_to
+        self._settle = settle
+
+    def __call__(self, inner: Service) -> Service:
+        async def metered(request: Any, ctx: Context) -> Reply[Any]:
+            start = ctx.clock()
+            try:
+                reply = await inner(request, ctx)
+            except BaseException as error:
+                self._enter(ctx, start, verdict(error, ctx), None)
+                raise
+            outcome = reply.outcome
+
+            def complete(final: Final) -> None:
+                self._complete(final, request, outcome)
+                self._enter(ctx, start, OK, final.usage)
+                final.route.attempts.extend(ctx.ledger.attempts)
+
+            def settle(outcome: Outcome) -> None:
+                if outcome.final is None:
+                    usage = counting.unfinished(outcome.usage, request, outcome.chars)
+                    self._bill(usage, request.routing.service_tier)
+                    self._enter(ctx, start, verdict(outcome.error, ctx), usage)
+
+            reply.on_final(complete)
+            reply.on_over(settle)
+            return reply
+
+        return metered
+
+    def _complete(self, final: Final, request: AnyRequest, outcome: Outcome) -> None:
+        usage = final.usage
+        if not counting.is_counted(usage):
+            chars = counting.parts_length(final.message.parts) if isinstance(final, v1.ChatResponse) else outcome.chars
+            usage.MergeFrom(counting.unfinished(outcome.usage, request, chars))
+        elif usage.source == v1.Usage.SOURCE_UNSPECIFIED:
+            usage.source = v1.Usage.SOURCE_PROVIDER
+        if not usage.HasField("total_tokens"):
+            usage.total_tokens = usage.input_tokens + usage.output_tokens
+        self._bill(usage, final.route.service_tier)
+
+    def _bill(self, usage: v1.Usage, tier: str) -> None:
+        if self._price is None or tier.lower() not in _LIST_PRICE_TIERS or usage.input_tokens > self._price_up_to:
+            return
+        cost = counting.cost(self._price, usage)
+        if cost is not None:
+            usage.cost.CopyFrom(cost)
+
+    def _enter(self, ctx: Context, start: float, ended: Verdict, usage: v1.Usage | None) -> None:
+        attempt = v1.Attempt(provider=self._target.provider, model=self._target.model, usage=usage)
+        attempt.duration.FromNanoseconds(max(0, int((ctx.clock() - start) * 1e9)))
+        attempt.status.SetInParent()  # also when it is OK
+        if ended is not OK:
+            attempt.status.code = ended.number
+            attempt.status.message = ended.message
+            attempt.status.details.add().Pack(ErrorInfo(reason=ended.reason, domain=_DOMAIN))
+        ctx.ledger.attempts.append(attempt)
+        self._settle(ctx, attempt)

@@ -1,0 +1,156 @@
+"""Which models there are: configured, listed by their providers, and known to the catalogue, merged and kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Protocol
+
+import structlog
+
+from parley import v1
+from parley_server.core.errors import GatewayError
+from parley_server.core.target import Target
+from parley_server.providers.base import Provider
+from parley_server.providers.endpoint import Wire
+from parley_server.transports.base import Transport
+
+_PAGES = 100
+_PAGE_BYTES = 16 * 1024 * 1024
+_TIMEOUT = 15.0
+
+log = structlog.get_logger("parley.models")
+
+
+class Catalog(Protocol):
+    """Limits, capabilities and prices of well-known models."""
+
+    def get(self, provider: str, model: str) -> v1.Model | None: ...
+    def models(self, provider: str) -> Iterable[v1.Model]: ...
+
+
+class Directory:
+    """Answers from memory; `refresh()` asks the providers. A provider that is down keeps the models it last listed."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider], catalog: Catalog, transport: Transport, on_change: Callable[[], object]
+    ) -> None:
+        self._on_change = on_change
+        self._providers = dict(providers)
+        self._catalog = catalog
+        self._transport = transport
+        self._listed: dict[str, list[v1.Model]] = {}
+        self._down: set[str] = set()
+        self._models: dict[str, v1.Model] = {}
+        self._ids: list[str] = []
+        self._bare: dict[str, list[str]] = {}
+        self._merge()
+
+    def get(self, model_id: str) -> v1.Model | None:
+        """The model with this ID, if known. One that nobody lists may still be in the catalogue under a dated name."""
+        known = self._models.get(model_id)
+        if known is not None:
+            return known
+        provider, _, name = model_id.partition("/")
+        return self._card(provider, name) if provider in self._providers else None
+
+    def ids_of(self, bare_name: str) -> list[str]:
+        """IDs of the models that providers call `bare_name`."""
+        return self._bare.get(bare_name, [])
+
+    def ids(self) -> list[str]:
+        """All IDs, in order."""
+        return self._ids
+
+    def after(self, model_id: str) -> Iterable[v1.Model]:
+        """The models behind `model_id` in order of ID; all for an empty one."""
+        return (self._models[i] for i in self._ids[bisect.bisect_right(self._ids, model_id) :])
+
+    async def refresh(self) -> None:
+        """Ask every provider that has a listing, all at once. Failures are logged and remembered, never raised."""
+        async with asyncio.TaskGroup() as group:
+            for provider in self._providers.values():
+                if provider.models is not None:
+                    group.create_task(self._refresh(provider))
+        self._merge()
+
+    async def keep_fresh(self, interval: float) -> None:
+        """Refresh now and every `interval` seconds, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(interval)
+
+    async def _refresh(self, provider: Provider) -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                self._listed[provider.name] = await list_models(provider, self._transport)
+        except (GatewayError, TimeoutError) as error:
+            if provider.name not in self._down:
+                log.warning("models_not_listed", provider=provider.name, error=str(error) or "no answer in time")
+            self._down.add(provider.name)
+        else:
+            self._down.discard(provider.name)
+
+    def _merge(self) -> None:
+        models: dict[str, v1.Model] = {}
+        for provider in self._providers.values():
+            listed = {model.provider_model: model for model in self._listed.get(provider.name, ())}
+            names = listed.keys() | set(provider.known_models)
+            if provider.name not in self._listed:  # never reached: the catalogue says what to expect
+                names |= {model.provider_model for model in self._catalog.models(provider.catalog)}
+            for name in names:
+                models[f"{provider.name}/{name}"] = self._merged(provider, name, listed.get(name))
+        self._models = models
+        self._ids = sorted(models)
+        self._bare = {}
+        for model_id in self._ids:
+            self._bare.setdefault(models[model_id].provider_model, []).append(model_id)
+        self._on_change()
+
+    def _merged(self, provider: Provider, name: str, listed: v1.Model | None) -> v1.Model:
+        """Facts of the catalogue, overlaid with what the provider says."""
+        model = self._card(provider.name, name) or v1.Model()
+        if listed is not None:
+            for repeated in ("operations", "capabilities", "input_modalities", "output_modalities"):
+                if getattr(listed, repeated):
+                    model.ClearField(repeated)
+            model.MergeFrom(listed)
+        model.id, model.provider, model.provider_model = f"{provider.name}/{name}", provider.name, name
+        if not model.operations:
+            operations = provider.operations()  # nobody says what it does: whatever its provider does may work
+            model.operations.extend(["embed"] if "embed" in operations and "embed" in name.lower() else operations)
+        if provider.name in self._down:
+            model.state = v1.Model.STATE_UNAVAILABLE
+        elif not model.state:
+            model.state = v1.Model.STATE_ACTIVE
+        return model
+
+    def _card(self, provider: str, name: str) -> v1.Model | None:
+        card = self._catalog.get(self._providers[provider].catalog, name)
+        if card is None:
+            return None
+        model = v1.Model()
+        model.CopyFrom(card)
+        model.id, model.provider, model.provider_model = f"{provider}/{name}", provider, name
+        return model
+
+
+async def list_models(provider: Provider, transport: Transport) -> list[v1.Model]:
+    """All models the provider lists, page by page. Raises what the provider's dialect or the transport raises."""
+    dialect = provider.models
+    if dialect is None:
+        return []
+    wire = Wire(provider, Target(provider.name, ""), transport, connect_timeout=5)
+    models: list[v1.Model] = []
+    cursor = ""
+    for _ in range(_PAGES):
+        incoming = await wire.send(dialect.encode(cursor), dialect, {})
+        async with aclosing(incoming):
+            body = await incoming.read(_PAGE_BYTES)
+        page, cursor = dialect.decode(body, provider.name)
+        models += page
+        if not cursor:
+            break
+    return models

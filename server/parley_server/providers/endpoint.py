@@ -1,0 +1,206 @@
+"""The one driver: joins a dialect (what to say) to a transport (how to send it) for one target.
+
+The innermost service of every stack. It returns once the upstream has produced content, owns the connection until the
+reply is closed, and adds to the answer what only the exchange knows: provider, request ID, warnings of the encoding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, aclosing, suppress
+from typing import Any, Protocol
+
+from parley import v1
+from parley_server.core.context import Context
+from parley_server.core.errors import GatewayError
+from parley_server.core.reply import Batches, Final, Reply
+from parley_server.core.target import Target
+from parley_server.dialects.base import ChatDialect, EmbedDialect, HttpCall
+from parley_server.providers.base import Provider
+from parley_server.transports.base import Incoming, Outgoing, Transport
+
+_BODY_LIMIT = 256 * 1024 * 1024  # a whole answer; a mere bound against a runaway upstream
+_ERROR_BODY_LIMIT = 1024 * 1024
+_PARALLEL_EMBED_CALLS = 4
+_LINGER = 0.25  # seconds to wait for the end of the body behind the end of the answer, to keep the connection
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
+
+
+class _SaysErrors(Protocol):
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError: ...
+
+
+class Wire:
+    """Sends the calls of one target and turns bad statuses into errors."""
+
+    def __init__(self, provider: Provider, target: Target, transport: Transport, *, connect_timeout: float) -> None:
+        self.target = target
+        self._provider = provider
+        self._transport = provider.transport or transport
+        self._connect_timeout = connect_timeout
+
+    async def send(self, call: HttpCall, dialect: _SaysErrors, outgoing: Mapping[str, str]) -> Incoming:
+        """The response with a status below 400. Raises what the dialect makes of any other, or what the transport raised."""
+        provider = self._provider
+        headers = {**provider.headers, **call.headers, **outgoing, **await provider.auth.headers()}
+        request = Outgoing(call.method, provider.base_url + call.path, headers, call.body)
+        try:
+            incoming = await self._transport.send(request, connect_timeout=self._connect_timeout)
+        except GatewayError as error:
+            raise self.named(error) from None
+        if incoming.status < 400:
+            return incoming
+        async with aclosing(incoming):
+            body = await incoming.read(_ERROR_BODY_LIMIT)
+        raise self.named(dialect.error(incoming.status, incoming.headers, body, self.target), incoming)
+
+    def named(self, error: GatewayError, incoming: Incoming | None = None) -> GatewayError:
+        """`error` with who said it filled in."""
+        said = error.provider_error = error.provider_error or v1.ProviderError()
+        said.provider = self.target.provider
+        said.model = self.target.model
+        if incoming is not None:
+            said.request_id = said.request_id or request_id(incoming.headers)
+        error.facts.setdefault("provider", self.target.provider)
+        error.facts.setdefault("model", self.target.model)
+        return error
+
+
+class ChatEndpoint:
+    """Chat and StreamChat for one target."""
+
+    def __init__(self, wire: Wire, dialect: ChatDialect) -> None:
+        self._wire = wire
+        self._dialect = dialect
+
+    async def __call__(self, request: v1.ChatRequest, ctx: Context, /) -> Reply[v1.ChatResponse]:
+        target = self._wire.target
+        call = self._dialect.encode(request, target, stream=ctx.streaming)
+        owner = AsyncExitStack()
+        incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
+        owner.push_async_callback(incoming.aclose)
+        if ctx.streaming:
+            reply: Reply[v1.ChatResponse] = await Reply.primed(self._events(incoming), owner)
+        else:
+            async with owner:
+                body = await self._read(incoming)
+            reply = Reply.of(self._decode(body, request, incoming))
+        reply.on_final(lambda final: _sign(final, target, call, incoming))
+        return reply
+
+    async def _read(self, incoming: Incoming) -> bytes:
+        try:
+            return await incoming.read(_BODY_LIMIT)
+        except GatewayError as error:
+            raise self._wire.named(error, incoming) from None
+
+    def _decode(self, body: bytes, request: v1.ChatRequest, incoming: Incoming) -> v1.ChatResponse:
+        try:
+            response = self._dialect.decode(body, self._wire.target)
+        except GatewayError as error:
+            raise self._wire.named(error, incoming) from None
+        if request.include_provider_response:
+            response.provider_response_json = body.decode("utf-8", "replace")
+        return response
+
+    async def _events(self, incoming: Incoming) -> Batches:
+        framing, decoder = self._dialect.framing(), self._dialect.decoder(self._wire.target)
+        blocks = aiter(incoming)
+        named = False
+        try:
+            async for block in blocks:
+                frames = framing.feed(block)
+                batch = decoder.feed(frames) if frames else []
+                if not batch:
+                    continue
+                if not named and batch[0].HasField("started"):
+                    batch[0].started.provider = self._wire.target.provider
+                    named = True
+                yield batch
+                if batch[-1].HasField("completed"):
+                    await _linger(blocks)
+                    return
+            batch = decoder.feed(framing.finish()) + decoder.finish()
+        except GatewayError as error:
+            raise self._wire.named(error, incoming) from None
+        if batch:
+            yield batch
+
+
+class EmbedEndpoint:
+    """Embed for one target; inputs beyond the provider's limit go out as several calls, a few at a time."""
+
+    def __init__(self, wire: Wire, dialect: EmbedDialect) -> None:
+        self._wire = wire
+        self._dialect = dialect
+
+    async def __call__(self, request: v1.EmbedRequest, ctx: Context, /) -> Reply[v1.EmbedResponse]:
+        limit = self._dialect.batch_limit or len(request.inputs)
+        if len(request.inputs) <= limit:
+            return Reply.of(await self._embed(request, ctx))
+        slots = asyncio.Semaphore(_PARALLEL_EMBED_CALLS)
+
+        async def part(start: int) -> v1.EmbedResponse:
+            piece = v1.EmbedRequest()
+            piece.CopyFrom(request)
+            del piece.inputs[:]
+            piece.inputs.extend(request.inputs[start : start + limit])
+            async with slots:
+                return await self._embed(piece, ctx)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part(start)) for start in range(0, len(request.inputs), limit)]
+        except* GatewayError as failed:
+            raise failed.exceptions[0] from None  # the others were cancelled, or failed of the same cause
+        return Reply.of(_joined([task.result() for task in tasks]))
+
+    async def _embed(self, request: v1.EmbedRequest, ctx: Context) -> v1.EmbedResponse:
+        target = self._wire.target
+        call = self._dialect.encode(request, target)
+        incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
+        try:
+            async with aclosing(incoming):
+                body = await incoming.read(_BODY_LIMIT)
+            response = self._dialect.decode(body, target, request.encoding)
+        except GatewayError as error:
+            raise self._wire.named(error, incoming) from None
+        _sign(response, target, call, incoming)
+        return response
+
+
+def _sign(final: Final, target: Target, call: HttpCall, incoming: Incoming) -> None:
+    final.route.provider = target.provider
+    final.route.model = final.route.model or target.model
+    final.route.provider_request_id = request_id(incoming.headers)
+    final.warnings.extend(call.warnings)
+
+
+def _joined(parts: list[v1.EmbedResponse]) -> v1.EmbedResponse:
+    """One response from those of consecutive pieces: indexes go on, usage adds up, warnings are said once."""
+    whole = parts[0]
+    for part in parts[1:]:
+        offset = len(whole.embeddings)
+        for embedding in part.embeddings:
+            embedding.index += offset
+        whole.embeddings.extend(part.embeddings)
+        for count in ("input_tokens", "total_tokens"):
+            if whole.usage.HasField(count) and part.usage.HasField(count):
+                setattr(whole.usage, count, getattr(whole.usage, count) + getattr(part.usage, count))
+            else:
+                whole.usage.ClearField(count)
+    return whole
+
+
+async def _linger(blocks: Any) -> None:
+    """Read on to the end of the body, which usually is there already: a connection read to its end can be used again."""
+    with suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(_LINGER):
+            async for _ in blocks:
+                pass
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """The provider's ID of the exchange; empty if it gives none."""
+    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")

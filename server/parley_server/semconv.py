@@ -1,0 +1,94 @@
+"""Every name that the gateway gives to telemetry, once.
+
+RPC names follow OpenTelemetry's release-candidate conventions, `gen_ai.*` those of its GenAI repository, which are in
+development: names still move, so they stand nowhere else. Names of our own begin with `parley.`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from parley import v1
+
+SERVICE: Final = "parley.v1.GatewayService"
+
+RPC_SYSTEM_NAME: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
+RPC_STATUS_CODE: Final = "rpc.response.status_code"
+"""Name of the gRPC status code, such as "OK" or "DEADLINE_EXCEEDED"."""
+ERROR_TYPE: Final = "error.type"
+"""Reason of the `ErrorInfo`."""
+NETWORK_PEER_ADDRESS: Final = "network.peer.address"
+NETWORK_PEER_PORT: Final = "network.peer.port"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
+
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_TOP_K: Final = "gen_ai.request.top_k"
+REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+REQUEST_SEED: Final = "gen_ai.request.seed"
+REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+REQUEST_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
+EMBEDDINGS_DIMENSION_COUNT: Final = "gen_ai.embeddings.dimension.count"
+
+RESPONSE_ID: Final = "gen_ai.response.id"
+"""The provider's ID; ours is `parley.response.id`."""
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+"""Seconds from the start of the attempt to its first content; streams only."""
+
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE: Final = "gen_ai.usage.cache_creation.input_tokens"
+USAGE_REASONING: Final = "gen_ai.usage.reasoning.output_tokens"
+
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+
+PARLEY_REQUEST_ID: Final = "parley.request.id"
+PARLEY_RESPONSE_ID: Final = "parley.response.id"
+PARLEY_MODEL: Final = "parley.request.model"
+"""Model as the caller named it."""
+PARLEY_PROVIDER: Final = "parley.provider"
+"""Short name of the provider that answered."""
+PARLEY_ATTEMPT: Final = "parley.attempt"
+"""Number of the attempt within the call, from 1."""
+PARLEY_ATTEMPTS: Final = "parley.attempts"
+"""Attempts that the call took."""
+PARLEY_COST: Final = "parley.cost_nano_usd"
+"""Cost of all attempts in billionths of a US dollar, where known."""
+PARLEY_METADATA: Final = "parley.metadata."
+"""Prefix of the caller's `metadata`."""
+
+OPERATIONS: Final = MappingProxyType({"chat": "chat", "embed": "embeddings"})
+"""`gen_ai.operation.name` of our operations."""
+
+FINISH_REASONS: Final = MappingProxyType(
+    {
+        v1.FINISH_REASON_STOP: "stop",
+        v1.FINISH_REASON_LENGTH: "length",
+        v1.FINISH_REASON_TOOL_CALL: "tool_call",
+        v1.FINISH_REASON_CONTENT_FILTER: "content_filter",
+        v1.FINISH_REASON_REFUSAL: "content_filter",
+        v1.FINISH_REASON_PAUSE: "stop",
+        v1.FINISH_REASON_COMPACTION: "compaction",
+        v1.FINISH_REASON_CONTEXT_WINDOW: "length",
+        v1.FINISH_REASON_MALFORMED_OUTPUT: "error",
+        v1.FINISH_REASON_ERROR: "error",
+    }
+)
+"""OpenTelemetry's word for a finish reason."""
