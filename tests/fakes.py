@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from parley import v1
 from parley_server.core.context import Context
 from parley_server.core.reply import Batch, Reply
-from parley_server.core.service import AnyRequest
+from parley_server.core.service import AnyRequest, Service
 
 T = TypeVar("T")
 
@@ -191,3 +191,13 @@ def answering(text: str, **usage: int) -> Callable[..., Coroutine[Any, Any, Repl
         return Reply.of(said(text, **usage))
 
     return service
+
+
+async def drain(service: Service, request: AnyRequest, ctx: Context, *, pause: float = 0) -> list[Batch]:
+    """Read an answer to its end, batch by batch, with a pause after each."""
+    batches: list[Batch] = []
+    async with await service(request, ctx) as reply:
+        async for batch in reply:
+            batches.append(batch)
+            await asyncio.sleep(pause)
+    return batches

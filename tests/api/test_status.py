@@ -115,7 +115,7 @@ def test_clients_may_retry_only_a_gateway_that_goes_away() -> None:
 
 def test_field_paths_of_a_stream_start_at_its_request() -> None:
     error = errors.InvalidRequest("bad", violations=[errors.Violation("messages[0].role", "is required")])
-    bad = unpack(status.speak(error, context("StreamChat"))[2])[1]["BadRequest"]
+    bad = unpack(status.speak(error.within("request"), context())[2])[1]["BadRequest"]
     assert isinstance(bad, details.BadRequest)
     assert bad.field_violations[0].field == "request.messages[0].role"
 

@@ -45,7 +45,7 @@ class Sent:
         self.writing -= 1
 
 
-async def test_events_are_numbered_from_one_without_gaps(virtual_time: None) -> None:
+async def test_events_are_numbered_from_one_without_gaps() -> None:
     sent = Sent()
     writer = EventWriter(sent.write, 15)
     for word in "abc":
@@ -54,7 +54,7 @@ async def test_events_are_numbered_from_one_without_gaps(virtual_time: None) -> 
     assert [event.sequence for _, event in sent.events] == [1, 2, 3]
 
 
-async def test_heartbeats_go_out_in_silence_and_only_then(virtual_time: None) -> None:
+async def test_heartbeats_go_out_in_silence_and_only_then() -> None:
     sent, loop = Sent(), asyncio.get_running_loop()
     start = loop.time()
     writer = EventWriter(sent.write, 15)
@@ -69,7 +69,7 @@ async def test_heartbeats_go_out_in_silence_and_only_then(virtual_time: None) ->
     assert all(event.sequence == 0 for _, event in beats)
 
 
-async def test_no_heartbeat_while_a_slow_client_takes_an_event(virtual_time: None) -> None:
+async def test_no_heartbeat_while_a_slow_client_takes_an_event() -> None:
     sent = Sent()
     writer = EventWriter(sent.write, 1)
     sent.gate.clear()
@@ -81,7 +81,7 @@ async def test_no_heartbeat_while_a_slow_client_takes_an_event(virtual_time: Non
     assert [event.WhichOneof("event") for _, event in sent.events] == ["part_delta"]
 
 
-async def test_an_event_waits_for_the_heartbeat_being_written(virtual_time: None) -> None:
+async def test_an_event_waits_for_the_heartbeat_being_written() -> None:
     sent = Sent()
     writer = EventWriter(sent.write, 1)
     sent.gate.clear()
@@ -94,7 +94,7 @@ async def test_an_event_waits_for_the_heartbeat_being_written(virtual_time: None
     assert [event.WhichOneof("event") for _, event in sent.events] == ["heartbeat", "part_delta"]
 
 
-async def test_closing_leaves_no_timer_and_no_task(virtual_time: None) -> None:
+async def test_closing_leaves_no_timer_and_no_task() -> None:
     sent = Sent()
     writer = EventWriter(sent.write, 1)
     sent.gate.clear()
@@ -105,7 +105,7 @@ async def test_closing_leaves_no_timer_and_no_task(virtual_time: None) -> None:
     assert sent.events == []
 
 
-async def test_coalescing_waits_for_company_and_loses_nothing(virtual_time: None) -> None:
+async def test_coalescing_waits_for_company_and_loses_nothing() -> None:
     async def source() -> AsyncIterator[Batch]:
         yield [begun(0), text("a")]
         for word in "bcdefgh":
@@ -119,7 +119,7 @@ async def test_coalescing_waits_for_company_and_loses_nothing(virtual_time: None
     ]
 
 
-async def test_coalescing_delivers_what_it_holds_before_an_error(virtual_time: None) -> None:
+async def test_coalescing_delivers_what_it_holds_before_an_error() -> None:
     async def source() -> AsyncIterator[Batch]:
         yield [text("a")]
         await asyncio.sleep(0.01)
@@ -132,7 +132,7 @@ async def test_coalescing_delivers_what_it_holds_before_an_error(virtual_time: N
         await anext(batches)
 
 
-async def test_closing_a_coalesced_stream_stops_its_source(virtual_time: None) -> None:
+async def test_closing_a_coalesced_stream_stops_its_source() -> None:
     closed = False
 
     async def source() -> AsyncIterator[Batch]:

@@ -57,6 +57,8 @@ class Answer:
     citations: list[str] = field(default_factory=list)
     """URIs (or, without one, titles) of the citations in order."""
     logprobs: list[tuple[str, float]] = field(default_factory=list)
+    failure: type[GatewayError] | None = None
+    """The answer is an error inside a 200: decoding it must raise this, and nothing else is compared."""
 
 
 class Inexpressible(Exception):

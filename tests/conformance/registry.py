@@ -7,8 +7,11 @@ from importlib import import_module
 from tests.conformance.adapter import ChatAdapter, EmbedAdapter
 
 FAMILIES = ("openai",)
+"""Modules of this package. Each has a tuple ADAPTERS, and may have EXTRA: adapters for servers that merely follow it."""
 
 
-def adapters() -> list[ChatAdapter | EmbedAdapter]:
+def adapters(*, extra: bool = False) -> list[ChatAdapter | EmbedAdapter]:
     """All adapters, in the order in which they are asked whether they cover a recording."""
-    return [adapter for family in FAMILIES for adapter in import_module(f"tests.conformance.{family}").ADAPTERS]
+    modules = [import_module(f"tests.conformance.{family}") for family in FAMILIES]
+    found = [adapter for module in modules for adapter in module.ADAPTERS]
+    return found + [adapter for module in modules for adapter in getattr(module, "EXTRA", ())] if extra else found

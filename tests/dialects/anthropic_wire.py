@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -148,7 +149,7 @@ def read(data: bytes, cuts: list[int] = []) -> v1.ChatResponse:  # noqa: B006  #
     framing, decoder = DIALECT.framing(), DIALECT.decoder(TARGET)
     events = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         events += decoder.feed(framing.feed(data[start:end]))
     events += decoder.feed(framing.finish())
     events += decoder.finish()

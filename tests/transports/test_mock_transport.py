@@ -353,8 +353,7 @@ class TestCapture:
 
     async def test_another_process_can_read_the_file(self, tmp_path: Path) -> None:
         path = tmp_path / "requests.jsonl"
-        capture = CaptureFile(path)
-        transport = MockTransport({"m": MockModel()}, capture=capture, clock=lambda: 1.0)
+        transport = MockTransport({"m": MockModel()}, capture=CaptureFile(path), clock=lambda: 1.0)
         await self.sent(transport, chat_body("ünï\nline"))
         await self.sent(transport, b"not JSON")
         with path.open("ab") as file:
@@ -365,7 +364,6 @@ class TestCapture:
         assert second.body is None
         assert b"sk-secret" not in path.read_bytes()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        capture.close()
 
     async def test_capture_sees_the_request_before_it_is_answered(self) -> None:
         seen: list[Captured] = []

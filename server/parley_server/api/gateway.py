@@ -84,7 +84,7 @@ class GatewayServicer(GatewayServiceServicer):
                 self._check_stream(request)
                 self._accept(request.request, ctx)
                 async with (
-                    await self.pipelines.chat(request.request, ctx) as reply,
+                    await self._begin(request, ctx) as reply,
                     aclosing(self._batches(reply, options)) as batches,
                 ):
                     async for batch in batches:
@@ -188,6 +188,12 @@ class GatewayServicer(GatewayServiceServicer):
             violations.append(Violation("request", "is required", "INVALID"))
         if violations:
             raise InvalidRequest("the request has invalid fields", violations=violations)
+
+    async def _begin(self, request: v1.StreamChatRequest, ctx: Context) -> Reply[v1.ChatResponse]:
+        try:
+            return await self.pipelines.chat(request.request, ctx)
+        except GatewayError as error:
+            raise error.within("request") from None
 
     @staticmethod
     def _batches(reply: Reply[v1.ChatResponse], options: v1.StreamOptions) -> Any:

@@ -86,9 +86,8 @@ def _details(error: GatewayError, ctx: Context, last_sequence: int, violations: 
     if error.violations:
         bad = details.BadRequest()
         for violation in error.violations[:violations]:
-            field = f"request.{violation.field}" if ctx.method == "StreamChat" else violation.field
             bad.field_violations.add(
-                field=field[:_FACT], description=scrub(violation.description)[:text], reason=violation.reason
+                field=violation.field[:_FACT], description=scrub(violation.description)[:text], reason=violation.reason
             )
         yield bad
     said = error.provider_error

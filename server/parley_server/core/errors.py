@@ -28,9 +28,9 @@ Errors are born in dialects and transports, read by layers through the attribute
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from parley import v1
 
@@ -84,6 +84,11 @@ class GatewayError(Exception):
         self.provider_error = provider_error
         self.violations = tuple(violations)
         self.facts = dict(facts or {})
+
+    def within(self, field: str) -> Self:
+        """This error, its field paths those of a request that holds the one it is about in `field`."""
+        self.violations = tuple(replace(violation, field=f"{field}.{violation.field}") for violation in self.violations)
+        return self
 
 
 class InvalidRequest(GatewayError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
@@ -87,7 +88,7 @@ class Peer(GatewayServiceServicer):
 
     async def _act(self, request: Message, context: Context) -> AsyncIterator[Any]:
         self.requests.append(request)
-        self.metadata.append(dict(context.invocation_metadata() or ()))  # type: ignore[arg-type]
+        self.metadata.append(dict(context.invocation_metadata() or ()))
         for act in self.script.popleft():
             match act:
                 case Fail():
@@ -174,7 +175,7 @@ class Blocking:
 
     def _faced(self, value: Any) -> Any:
         if asyncio.iscoroutine(value):
-            return self._faced(self._runner.run(value))
+            return self._faced(self._runner.run(value, context=contextvars.copy_context()))
         if callable(value) and not isinstance(value, type):
             return lambda *args, **kwargs: self._faced(value(*args, **kwargs))
         if hasattr(value, "__anext__") or hasattr(value, "__aenter__"):

@@ -43,7 +43,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[str, typer.Argument(help="Model, such as mock/echo; `parley models` lists them.", show_default=False)]
-Text = Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="What to say; what is piped in is added to it.")]
+Text = Annotated[str | None, typer.Argument(metavar="PROMPT", help="What to say; what is piped in is added to it.")]
 Address = Annotated[str | None, typer.Option("--address", "-a", help="host:port of the gateway.", show_default=False)]
 Tls = Annotated[bool | None, typer.Option("--tls/--no-tls", help="Encrypt the connection.", show_default=False)]
 Timeout = Annotated[float | None, typer.Option(min=0.001, help="Seconds for the call.", show_default=False)]
@@ -109,20 +109,17 @@ def stream(
     arguments = _arguments(temperature, max_tokens, timeout)
     with (
         _gateway(address, tls) as client,
-        client.stream(model, messages, **arguments) as answer,
+        screen,
         _saving(save_to) as save,
+        client.stream(model, messages, **arguments) as answer,
     ):
-        try:
-            for event in answer.events:
-                if as_json:
-                    _json(event, indent=None)
-                elif event.WhichOneof("event") == "part_delta":
-                    screen.aside(event.part_delta.reasoning)
-                    screen.text(event.part_delta.text)
-                save(event.part_delta.text)
-        except BaseException:  # an error or Ctrl-C: what comes next starts on a line of its own
-            screen.newline()
-            raise
+        for event in answer.events:
+            if as_json:
+                _json(event, indent=None)
+            else:
+                screen.aside(event.part_delta.reasoning)
+                screen.text(event.part_delta.text)
+            save(event.part_delta.text)
         if not as_json:
             screen.end(answer.partial)
 
@@ -288,14 +285,16 @@ def _messages(
 ) -> list[v1.Message]:
     """The conversation that the arguments and standard input describe."""
     text = "\n\n".join(filter(None, (prompt, _piped().rstrip("\n"))))
+    parts: list[v1.Part] = []
     try:
-        parts = [*map(parley.image, images or []), *map(parley.document, documents or [])]
+        parts += [*map(parley.image, images or []), *map(parley.document, documents or [])]
     except (ValueError, OSError) as error:
         _usage(str(error))
     if not text and not parts:
         _usage("nothing to say: give a prompt, or pipe one in")
-    pieces = [*parts, *filter(None, [text])]
-    return [*([parley.system(system)] if system else []), parley.user(*pieces)]
+    if text:
+        parts.append(v1.Part(text=text))
+    return [*([parley.system(system)] if system else []), parley.user(*parts)]
 
 
 def _arguments(temperature: float | None, max_tokens: int | None, timeout: float | None) -> ChatArguments:

@@ -34,7 +34,7 @@ does not know becomes the nearest class with the same code, and keeps its `reaso
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -371,7 +371,8 @@ def _advice(message: str) -> str:
 def _metadata(error: grpc.RpcError) -> dict[str, str | bytes]:
     """Headers and trailers of a failed call. All errors of gRPC have both, though the type promises only the second."""
     initial = error.initial_metadata() or ()  # type: ignore[attr-defined]
-    return dict((*initial, *(error.trailing_metadata() or ())))
+    trailing: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()  # type: ignore[assignment]
+    return {**dict(initial), **dict(trailing)}
 
 
 def _read(metadata: Mapping[str, str | bytes]) -> tuple[str, Details]:

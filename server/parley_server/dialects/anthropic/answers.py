@@ -29,7 +29,9 @@ def opened(block: Mapping[str, Any], message_id: str, index: int, target: Target
     """A block as a part, without the state that is known when it is complete; None if it has no unified form."""
     match block["type"]:
         case "text":
-            return v1.Part(text=block["text"], citations=map(citation, block.get("citations") or ()))
+            part = v1.Part(citations=map(citation, block.get("citations") or ()))
+            part.text = block["text"]  # a null raises here, in the constructor it would give a part of no kind
+            return part
         case "thinking":
             return v1.Part(reasoning=v1.ReasoningPart(text=block["thinking"]))
         case "redacted_thinking":

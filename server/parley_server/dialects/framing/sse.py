@@ -49,6 +49,8 @@ class SSE:
                 else:
                     self._lines(event.split(b"\n"), payloads)
                     self._end(payloads)
+            if not data:
+                return payloads
         *lines, rest = data.split(b"\n")
         self._lines(lines, payloads)
         self._keep(rest)

@@ -107,7 +107,7 @@ class Messages:
 
     def _content(self, part: v1.Part, role: v1.Role.ValueType, path: str) -> Any:
         kind = part.WhichOneof("kind")
-        if kind != "text" and role in (v1.ROLE_SYSTEM, v1.ROLE_DEVELOPER):
+        if kind not in ("text", "provider_part") and role in (v1.ROLE_SYSTEM, v1.ROLE_DEVELOPER):
             raise self._unsayable(path, f"instructions are text only, not {kind}")
         said = self._said(part, kind, path)
         if part.HasField("replay_state"):

@@ -277,7 +277,7 @@ class ChunkDecoder:
         self._over = True
         writer = self._writer
         if self._finish is None and not self._spoke:
-            raise ProtocolError("the provider answered without a choice")
+            raise ProtocolError("the provider ended its answer without saying anything")
         if self._details and not writer.is_open(_REASONING):
             self._spoke = True
             writer.open(_REASONING, v1.Part(reasoning=v1.ReasoningPart(redacted=not self._thought)))

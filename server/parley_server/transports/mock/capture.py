@@ -64,19 +64,17 @@ class Recent(deque[Captured]):
 
 
 class CaptureFile:
-    """Writes each request as a line of JSON, at once. The file is readable by its owner alone: it holds prompts."""
+    """Adds each request to a file as a line of JSON. The file is readable by its owner alone: it holds prompts."""
 
     def __init__(self, path: Path) -> None:
         path.touch(mode=0o600, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
+        self._path = path
 
     def __call__(self, request: Captured) -> None:
         fields = {"time": request.time, "method": request.method, "url": request.url, "headers": dict(request.headers)}
-        self._file.write(orjson.dumps({**fields, "body": request.body}) + b"\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        line = orjson.dumps({**fields, "body": request.body}) + b"\n"
+        with self._path.open("ab", buffering=0) as file:  # one write: readers never see half a line for long
+            file.write(line)
 
 
 def read_captured(path: Path) -> Iterator[Captured]:

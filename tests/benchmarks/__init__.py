@@ -1,0 +1,1 @@
+"""Measures the gateway against the performance budgets: `make bench`, or `python -m tests.benchmarks`."""

@@ -1,0 +1,261 @@
+"""What is measured, against which budget, and how."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks import servers, sink
+from tests.benchmarks.driver import Job, Result
+from tests.benchmarks.load import Drivers
+from tests.benchmarks.processes import Failed, Process
+from tests.benchmarks.servers import WHOLE_LENGTH, Upstream
+
+_IN_FLIGHT = 50
+_EVENTS = 100  # of a stream
+_EVENT = 20  # characters of one
+_SETTLE = 5.0  # seconds that connections and spans have to come to rest
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the table. `must` and `aim` are the most that the ratio to the floor, or else the figure, may be."""
+
+    key: str
+    title: str
+    unit: str
+    must: float | None = None
+    aim: float | None = None
+    is_ratio: bool = False
+
+
+MEASURES = (
+    Measure("unary", "Chat, CPU a request", "µs", 1.4, 1.15, is_ratio=True),
+    Measure("stream", "StreamChat unpaced, CPU an upstream event", "µs", 1.5, 1.1, is_ratio=True),
+    Measure("paced", "StreamChat 4 events per 10 ms, CPU an upstream event", "µs", 1.3, 1.1, is_ratio=True),
+    Measure("first-p50", "time to first text added at 50 in flight, p50", "ms", 3.0, 1.0),
+    Measure("first-p99", "time to first text added at 50 in flight, p99", "ms", 30.0, 8.0),
+    Measure("peak", "peak memory, one worker, 50 streams", "MiB", 120.0, 90.0),
+    Measure("soak", "memory growth over many requests", "%", 5.0),
+    Measure("cancelled", "memory growth over many cancelled streams", "%", 5.0),
+    Measure("left-over", "upstream answers that outlive their cancelled streams", "", 0.0),
+    Measure("slow-reader", "memory for a 10 MB answer to a slow reader", "MiB", 16.0),
+    Measure("constant", "gRPC alone, CPU a request (for reference)", "µs"),
+)
+
+GROUPS = {
+    "unary": ("unary",),
+    "stream": ("stream",),
+    "paced": ("paced",),
+    "first": ("first-p50", "first-p99"),
+    "constant": ("constant",),
+    "peak": ("peak",),
+    "soak": ("soak",),
+    "cancelled": ("cancelled", "left-over"),
+    "slow-reader": ("slow-reader",),
+}
+"""What `--only` takes, and the rows each gives."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often: numbers of requests for each repetition, and for the tests of endurance."""
+
+    repetitions: int
+    whole: int = 3000
+    streams: int = 500
+    paced: int = 150
+    first: int = 1000
+    soak: int = 100_000
+    cancelled: int = 20_000
+
+
+QUICK = Plan(repetitions=3, whole=1500, streams=250, paced=100, first=400, soak=10_000, cancelled=2_000)
+FULL = Plan(repetitions=5)
+
+
+@dataclass
+class Figures:
+    """By measure and target, one number for each repetition; and remarks on the run."""
+
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+
+    def add(self, key: str, target: str, value: float) -> None:
+        """One more repetition."""
+        self.samples.setdefault(key, {}).setdefault(target, []).append(value)
+
+
+def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Iterator[Figures]:
+    """Make the measurements; yields the figures so far after each step. Raises Failed."""
+    figures = Figures()
+    with ExitStack() as stack:
+        mock = stack.enter_context(servers.upstream(folder))
+        collector = stack.enter_context(servers.sink(folder))
+        if groups & {"unary", "stream", "paced", "first", "constant", "peak"}:
+            with (
+                servers.gateway(folder, mock, collector) as gateway,
+                servers.floor(folder, mock) as floor,
+                servers.constant(folder) as constant,
+            ):
+                targets = {"gateway": gateway, "floor": floor}
+                yield from Repeated(plan, drivers, mock, targets, constant, figures).measure(groups)
+            _see_spans(collector, figures)
+        for group, endure in (("soak", _soak), ("cancelled", _cancelled), ("slow-reader", _slow_reader)):
+            if group in groups:
+                with servers.gateway(folder, mock, collector) as gateway:
+                    endure(plan, drivers, mock, gateway, figures)
+                yield figures
+
+
+@dataclass
+class Repeated:
+    """What is measured for every target in turn, again and again: whatever else the machine does hits all alike."""
+
+    plan: Plan
+    drivers: Drivers
+    mock: Upstream
+    targets: Mapping[str, Process]
+    constant: Process
+    figures: Figures
+
+    def measure(self, groups: set[str]) -> Iterator[Figures]:
+        """All that `groups` ask for; yields after each repetition."""
+        steps = {
+            "unary": self._unary,
+            "stream": self._stream,
+            "paced": self._paced,
+            "first": self._first,
+            "constant": self._constant,
+        }
+        wanted = [step for group, step in steps.items() if group in groups or (group == "stream" and "peak" in groups)]
+        self._warm_up()
+        for _ in range(self.plan.repetitions):
+            for step in wanted:
+                step()
+            yield self.figures
+        if "peak" in groups:
+            self.figures.add("peak", "gateway", self.targets["gateway"].peak_rss())
+            self.figures.add("peak", "floor", self.targets["floor"].peak_rss())
+
+    def _warm_up(self) -> None:
+        for name, target in self.targets.items():
+            before = self.mock.stats()
+            self.drivers.run(_whole(target, name, 300, _IN_FLIGHT))
+            after = self.mock.stats()
+            asked = after["requests"] - before["requests"]
+            if asked != 300:
+                raise Failed(f"{name} asked the upstream {asked} times for 300 requests")
+            self.figures.notes[f"{name}: bytes of a request to the upstream"] = (
+                after["body_bytes"] - before["body_bytes"]
+            ) / asked
+            self.drivers.run(_stream(target, name, 100, _IN_FLIGHT, pause=0))
+        self.drivers.run(_whole(self.constant, "constant", 300, _IN_FLIGHT))
+
+    def _unary(self) -> None:
+        for name, target in self.targets.items():
+            cpu = self._cpu(target, _whole(target, name, self.plan.whole, _IN_FLIGHT))
+            self.figures.add("unary", name, cpu / self.plan.whole)
+
+    def _constant(self) -> None:
+        cpu = self._cpu(self.constant, _whole(self.constant, "constant", self.plan.whole, _IN_FLIGHT))
+        self.figures.add("constant", "gateway", cpu / self.plan.whole)
+
+    def _stream(self) -> None:
+        for name, target in self.targets.items():
+            cpu = self._cpu(target, _stream(target, name, self.plan.streams, _IN_FLIGHT, pause=0))
+            self.figures.add("stream", name, cpu / self.plan.streams / _EVENTS)
+
+    def _paced(self) -> None:
+        for name, target in self.targets.items():
+            cpu = self._cpu(target, _stream(target, name, self.plan.paced, 20, pause=10))
+            self.figures.add("paced", name, cpu / self.plan.paced / _EVENTS)
+
+    def _cpu(self, target: Process, job: Job) -> float:
+        """Microseconds of CPU time that `target` spends on `job`."""
+        before = target.cpu()
+        self.drivers.run(job)
+        return (target.cpu() - before) * 1e6
+
+    def _first(self) -> None:
+        jobs = {name: _delayed(target, name, "stream", self.plan.first) for name, target in self.targets.items()}
+        bare = self.drivers.run(_delayed(self.mock.process, "mock", "http", self.plan.first))
+        for name, job in jobs.items():
+            through = self.drivers.run(job)
+            for percent in (50, 99):
+                added = _percentile(through, percent) - _percentile(bare, percent)
+                self.figures.add(f"first-p{percent}", name, added)
+
+
+def _soak(plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:
+    drivers.run(_whole(gateway, "gateway", plan.soak // 10, _IN_FLIGHT))
+    warm = gateway.rss()
+    drivers.run(_whole(gateway, "gateway", plan.soak, _IN_FLIGHT))
+    figures.add("soak", "gateway", (gateway.rss() / warm - 1) * 100)
+    figures.notes["requests of the memory test"] = plan.soak
+
+
+def _cancelled(plan: Plan, drivers: Drivers, mock: Upstream, gateway: Process, figures: Figures) -> None:
+    def cancel(number: int) -> None:
+        model = f"mock-c{_EVENTS}-s{_EVENT}-k1-p20"
+        drivers.run(Job("stream", gateway.address, f"openai/{model}", number, _IN_FLIGHT, 0, cancel=True))
+
+    cancel(plan.cancelled // 10)
+    warm = gateway.rss()
+    cancel(plan.cancelled)
+    figures.add("cancelled", "gateway", (gateway.rss() / warm - 1) * 100)
+    time.sleep(0.5)  # an answer that is not cut off goes on for two seconds
+    stats = mock.stats()
+    figures.add("left-over", "gateway", stats["running"])
+    figures.notes["streams of the cancellation test"] = plan.cancelled
+    figures.notes["upstream connections kept after it"] = stats["connections"]
+
+
+def _slow_reader(_plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:
+    drivers.run(_whole(gateway, "gateway", 500, _IN_FLIGHT))
+    drivers.run(_stream(gateway, "gateway", 100, 10, pause=0))
+    idle = most = gateway.rss()
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, gateway.rss())
+
+    job = Job("stream", gateway.address, "openai/mock-c10000-s1000-k4", 1, 1, 10_000_000, pause=2.0)
+    drivers.run(job, meanwhile=look)
+    figures.add("slow-reader", "gateway", most - idle)
+
+
+def _see_spans(collector: Process, figures: Figures) -> None:
+    """The budgets hold with tracing on, so spans must have come."""
+    end = time.monotonic() + _SETTLE
+    while not (spans := sink.spans(collector.address)) and time.monotonic() < end:
+        time.sleep(0.2)
+    if not spans:
+        raise Failed("the gateway sent no spans although one call in a hundred is traced")
+    figures.notes["spans that the collector got"] = spans
+
+
+def _whole(target: Process, name: str, requests: int, in_flight: int) -> Job:
+    return Job("chat", target.address, _named(name, f"mock-u{WHOLE_LENGTH}"), requests, in_flight, WHOLE_LENGTH)
+
+
+def _stream(target: Process, name: str, requests: int, in_flight: int, *, pause: int) -> Job:
+    model = _named(name, f"mock-c{_EVENTS}-s{_EVENT}-k4-p{pause}")
+    return Job("stream", target.address, model, requests, in_flight, _EVENTS * _EVENT)
+
+
+def _delayed(target: Process, name: str, kind: str, requests: int) -> Job:
+    model = _named(name, f"mock-c1-s{_EVENT}-d100")
+    return Job("http" if kind == "http" else "stream", target.address, model, requests, _IN_FLIGHT, _EVENT)
+
+
+def _named(target: str, model: str) -> str:
+    return f"openai/{model}" if target == "gateway" else model
+
+
+def _percentile(result: Result, percent: int) -> float:
+    return statistics.quantiles(result.first, n=100, method="inclusive")[percent - 1]

@@ -1,0 +1,26 @@
+"""What is asked, 1 KiB of it, and what the mock upstream says to that."""
+
+from __future__ import annotations
+
+from parley import v1
+
+_SYSTEM = "You are a helpful assistant. " * 4
+_USER = ("Lorem ipsum dolor sit amet, consectetur adipiscing elit. " * 40)[:884]
+_TEXT = "the quick brown fox jumps over the lazy dog while seven wizards brew "  # TEXT of mock_upstream.c
+
+
+def request(model: str) -> v1.ChatRequest:
+    """A short conversation with two of the usual options."""
+    return v1.ChatRequest(
+        model=model,
+        messages=[
+            v1.Message(role=v1.ROLE_SYSTEM, parts=[v1.Part(text=_SYSTEM)]),
+            v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text=_USER)]),
+        ],
+        sampling=v1.SamplingOptions(temperature=0.7, max_output_tokens=256),
+    )
+
+
+def answer(length: int) -> str:
+    """The first `length` characters of what the mock upstream says."""
+    return (_TEXT * (length // len(_TEXT) + 1))[:length]

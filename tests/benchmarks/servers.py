@@ -1,0 +1,95 @@
+"""The servers of a run: the mock upstream, the floor, gRPC alone, the collector of spans, and the gateway itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks.processes import Failed, Process, free_port, python, running
+
+WHOLE_LENGTH = 400
+"""Characters of an unary answer."""
+
+_SOURCE = Path(__file__).with_name("mock_upstream.c")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The mock upstream."""
+
+    process: Process
+
+    def stats(self) -> dict[str, int]:
+        """Its counts; see mock_upstream.c."""
+        with urllib.request.urlopen(f"http://{self.process.address}/stats", timeout=5) as response:
+            counts: dict[str, int] = json.load(response)
+        return counts
+
+
+@contextmanager
+def upstream(folder: Path) -> Iterator[Upstream]:
+    """Compile and run the mock upstream. Raises Failed where there is no C compiler."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise Failed("`make bench` needs a C compiler: an upstream in Python would be slower than what it measures")
+    binary = folder / "mock_upstream"
+    built = subprocess.run([compiler, "-O2", "-o", binary, _SOURCE], capture_output=True, text=True, check=False)
+    if built.returncode:
+        raise Failed(f"mock_upstream.c does not compile here; it needs Linux:\n{built.stderr}")
+    port = free_port()
+    with running("mock upstream", [str(binary), str(port)], port, folder / "upstream.log") as process:
+        yield Upstream(process)
+
+
+@contextmanager
+def floor(folder: Path, mock: Upstream) -> Iterator[Process]:
+    """The bare forwarder."""
+    port = free_port()
+    with running("floor", python("forwarder", port, mock.process.port), port, folder / "floor.log") as process:
+        yield process
+
+
+@contextmanager
+def constant(folder: Path) -> Iterator[Process]:
+    """gRPC alone."""
+    port = free_port()
+    with running("constant", python("constant", port, WHOLE_LENGTH), port, folder / "constant.log") as process:
+        yield process
+
+
+@contextmanager
+def sink(folder: Path) -> Iterator[Process]:
+    """The collector of spans."""
+    port = free_port()
+    with running("sink", python("sink", port), port, folder / "sink.log") as process:
+        yield process
+
+
+@contextmanager
+def gateway(folder: Path, mock: Upstream, collector: Process) -> Iterator[Process]:
+    """The gateway as a service would run it, everything on; one call in a hundred is traced."""
+    port, admin_port = free_port(), free_port()
+    config = folder / f"gateway-{port}.json"  # which is YAML too
+    settings = {
+        "server": {"address": f"127.0.0.1:{port}"},
+        "admin": {"address": f"127.0.0.1:{admin_port}"},
+        "providers": {"openai": {"base_url": f"http://{mock.process.address}/v1", "api_key": "env:BENCH_API_KEY"}},
+        "log": {"format": "json"},
+    }
+    config.write_text(json.dumps(settings))
+    environ = {
+        "BENCH_API_KEY": "sk-0123456789abcdef0123456789abcdef",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.address}",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    }
+    command = [sys.executable, "-m", "parley_server", "serve", "--config", str(config)]
+    with running("gateway", command, port, folder / f"gateway-{port}.log", environ) as process:
+        yield process
