@@ -43,12 +43,15 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class AnthropicAdapter:
-    """The Messages API, at Anthropic itself and in Azure's AI Foundry."""
+    """The Messages API, as one provider serves it."""
 
     name = "anthropic"
 
+    def __init__(self, provider: str) -> None:
+        self._provider = provider
+
     def covers(self, recording: Recording) -> bool:
-        return recording.api == "messages" and recording.provider in ("anthropic", "azure-ai")
+        return recording.api == "messages" and recording.provider == self._provider
 
     def out_of_scope(self, recording: Recording) -> str:
         return ""
@@ -57,10 +60,7 @@ class AnthropicAdapter:
         return AnthropicMessages()
 
     def target(self, recording: Recording) -> Target:
-        turns = recording.request["messages"] if recording.request else []
-        system_turns = any(turn["role"] == "system" for turn in turns)  # its model takes them, which its card would say
-        card = v1.Model(capabilities=["system-turns"]) if system_turns else None
-        return Target(provider=recording.provider, model=recording.model, card=card)
+        return Target(provider=recording.provider, model=recording.model)
 
     def read(self, recording: Recording) -> Answer:
         message = _message(recording)
@@ -221,4 +221,5 @@ def _turn(content: Any) -> Any:
     return blocks
 
 
-ADAPTERS = (AnthropicAdapter(),)
+ADAPTERS = (AnthropicAdapter("anthropic"),)
+EXTRA = (AnthropicAdapter("azure-ai"),)

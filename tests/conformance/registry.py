@@ -6,7 +6,7 @@ from importlib import import_module
 
 from tests.conformance.adapter import ChatAdapter, EmbedAdapter
 
-FAMILIES = ("openai",)
+FAMILIES = ("openai", "anthropic")
 """Modules of this package. Each has a tuple ADAPTERS, and may have EXTRA: adapters for servers that merely follow it."""
 
 

@@ -129,6 +129,15 @@ async def test_reply_whose_through_was_never_started_still_closes_the_upstream()
     assert (upstream.closed, upstream.generators_closed) == (1, 1)
 
 
+async def test_reader_of_a_closed_reply_finds_the_end() -> None:
+    reply = await primed(Upstream(*WHOLE))
+    batches = aiter(reply)
+    await anext(batches)
+    await reply.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(batches)
+
+
 async def test_observer_that_fails_does_not_keep_the_upstream_open() -> None:
     upstream = Upstream(*WHOLE)
     reply = await primed(upstream)

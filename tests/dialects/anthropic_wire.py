@@ -111,7 +111,7 @@ def streamed(whole: dict[str, Any], cut: Callable[[str], list[str]] = list) -> l
     tail = {
         name: whole[name] for name in ("stop_reason", "stop_sequence", "stop_details", "container") if name in whole
     }
-    events = [{"type": "message_start", "message": head}, {"type": "ping"}]
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": head}, {"type": "ping"}]
     for index, block in enumerate(whole["content"]):
         start, deltas = _begun(block, cut)
         events.append({"type": "content_block_start", "index": index, "content_block": start})

@@ -48,6 +48,7 @@ def test_classes(status: int, kind: str, expected: type[GatewayError]) -> None:
     assert found.provider_error is not None
     said = found.provider_error
     assert (said.http_status, said.type, said.message, said.request_id) == (status, kind, "no", "req_1")
+    assert (said.provider, said.model) == (TARGET.provider, TARGET.model)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ def test_too_long_a_prompt_says_by_how_much(words: str, requested: str, limit: s
     found = error_of(400, "invalid_request_error", words)
     assert type(found) is errors.ContextLengthExceeded
     assert found.facts == {"requestedTokens": requested, "limitTokens": limit}
+    assert [violation.field for violation in found.violations] == ["messages"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,7 @@ def test_an_empty_account_is_not_the_callers_fault(words: str) -> None:
 def test_when_to_come_back() -> None:
     assert error_of(429, "rate_limit_error", retry_after="36").retry_after == 36
     assert error_of(429, "rate_limit_error").retry_after is None
+    assert error_of(400, "invalid_request_error", retry_after="36").retry_after is None, "waiting does not help"
 
 
 def test_when_to_come_back_by_the_limits_that_have_nothing_left() -> None:

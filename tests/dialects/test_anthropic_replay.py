@@ -29,7 +29,7 @@ def assistant(call: HttpCall) -> list[dict[str, Any]]:
 def plain(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Blocks without what says nothing: blank text, no citations, the direct caller."""
     said = [block for block in blocks if block.get("text", "…").strip()]
-    silent = ([], {"type": "direct"})
+    silent: tuple[Any, ...] = ([], {"type": "direct"})
     return [{name: value for name, value in block.items() if value not in silent or name == "input"} for block in said]
 
 

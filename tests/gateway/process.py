@@ -70,14 +70,18 @@ def config(**sections: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def gateway(
-    settings: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None
+    settings: Mapping[str, Any],
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    module: str = "parley_server",
 ) -> AsyncIterator[Gateway]:
     """Run `parley-server serve` with `settings` until the block ends; it has to end cleanly by itself or on SIGTERM."""
     path = folder / "parley.yaml"
     path.write_text(yaml.safe_dump(dict(settings)))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "parley_server", "serve", "--config", str(path)),
+        *("-m", module, "serve", "--config", str(path)),
         env={**_plain_environment(), **(environ or {})},
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

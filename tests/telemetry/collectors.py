@@ -72,7 +72,8 @@ def grpc_collector(*, stalled: bool = False) -> Iterator[tuple[str, Collected]]:
     collected = Collected()
     stall = threading.Event() if stalled else None
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(_Servicer(collected, stall), server)
+    add_servicer: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server  # untyped
+    add_servicer(_Servicer(collected, stall), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

@@ -46,7 +46,7 @@ def test_credentials_are_taken_out_wherever_they_are(format: Any) -> None:
     stream = io.StringIO()
     telemetry.log_to(stream, "info", format)
     log = structlog.get_logger("parley")
-    log.info("key " + KEY, header=f"Bearer {KEY}", nested={"a": [KEY]}, message=v1.ProviderError(message=KEY))
+    log.info(KEY, header=f"Bearer {KEY}", nested={"a": [KEY]}, message=v1.ProviderError(message=KEY))
     logging.getLogger("lib").error("failed with %s", KEY)
     try:
         raise ValueError(f"no: {KEY}")

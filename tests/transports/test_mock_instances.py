@@ -116,6 +116,7 @@ def _nested(depth: int) -> dict[str, Any]:
     [
         False,
         {"not": {}},
+        {"allOf": [False, {"type": "string"}]},
         {"type": "strin"},
         {"type": "string", "pattern": "^no example$"},
         {"type": "string", "minLength": 10**9},

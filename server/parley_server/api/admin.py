@@ -42,7 +42,6 @@ class AdminServer:
             self._health.set(name, NOT_SERVING)
         self._stalled_after = stalled_after
         self._last_beat = time.monotonic()
-        self._serving = False
         self._stopped = threading.Event()
         self._server = grpc.server(
             ThreadPoolExecutor(_THREADS, thread_name_prefix="admin"),
@@ -57,6 +56,7 @@ class AdminServer:
 
     def start(self) -> None:
         """Answer from now on."""
+        self._health.set("liveness", SERVING)
         self._server.start()
         self._watcher.start()
 
@@ -66,7 +66,6 @@ class AdminServer:
 
     def serve(self, serving: bool) -> None:
         """Report all names but liveness as SERVING or not."""
-        self._serving = serving
         for name in NAMES:
             if name != "liveness":
                 self._health.set(name, SERVING if serving else NOT_SERVING)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from google.protobuf.message import Message
 from opentelemetry.context import Context as TraceContext
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
@@ -68,6 +68,11 @@ class TraceAttempt:
     def __call__(self, inner: Service) -> Service:
         async def traced(request: Any, ctx: Context) -> Reply[Any]:
             parent = ctx.trace if ctx.trace is not None else TraceContext()
+            if ctx.trace is not None and not get_current_span(parent).is_recording():
+                _W3C.inject(
+                    ctx.outgoing, parent
+                )  # the provider still learns which trace it is, and that nobody keeps it
+                return await inner(request, ctx)
             operation = semconv.OPERATIONS[ctx.operation]
             span = self._tracer.start_span(f"{operation} {self._model}", parent, SpanKind.CLIENT)
             _W3C.inject(ctx.outgoing, set_span_in_context(span, parent))

@@ -7,6 +7,8 @@ the credential elsewhere; no proxies out of the environment. This is the only fi
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 import ssl
 import zlib
@@ -226,13 +228,29 @@ class _Slices(httpx.AsyncByteStream):
 
 
 class _Response(aiohttp.ClientResponse):
-    """Hangs up at once: where the connection is not kept, nothing waits for unsent bytes or the end of TLS."""
+    """Hangs up at once, and notices when the other side does.
+
+    aiohttp closes a connection that it does not keep politely: unsent bytes and the end of TLS are waited for. And it
+    leaves whoever reads a body waiting for ever when the framing of the body turns out to be broken.
+    """
 
     _socket: Any = None
 
     async def start(self, connection: Any) -> aiohttp.ClientResponse:
         self._socket = connection.transport
-        return await super().start(connection)
+        protocol = connection.protocol
+        await super().start(connection)
+        lost = None if self.content.is_eof() else protocol.closed
+        if lost is not None:
+            lost.remove_done_callback(_noted)  # one is enough for all requests of the connection
+            lost.add_done_callback(_noted)
+            lost.add_done_callback(self._lost)
+            self.content.on_eof(lambda: lost.remove_done_callback(self._lost))
+        return self
+
+    def _lost(self, _: object) -> None:
+        if self.content.exception() is None:
+            self.content.set_exception(aiohttp.ClientPayloadError("connection lost"))
 
     def close(self) -> None:
         super().close()
@@ -246,6 +264,12 @@ class _Response(aiohttp.ClientResponse):
     def _hang_up(self) -> None:
         if self._socket is not None and self._socket.is_closing():
             self._socket.abort()
+
+
+def _noted(lost: asyncio.Future[None]) -> None:
+    """Look at the exception, so that asyncio does not report it as overlooked."""
+    if not lost.cancelled():
+        lost.exception()
 
 
 def _socket(address: Any) -> socket.socket:
@@ -285,7 +309,8 @@ def _failure(cause: BaseException, url: httpx.URL, connect_timeout: float) -> Ga
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return Unavailable(f"the proxy gives no connection to {where}")
         case aiohttp.ClientConnectorError():
-            return Unavailable(f"{where} cannot be reached: {cause.os_error.strerror or 'no connection'}")
+            why = os.strerror(cause.errno) if cause.errno else "no connection"
+            return Unavailable(f"{where} cannot be reached: {why.lower()}")
         case aiohttp.ClientResponseError() | UnicodeError():
             return ProtocolError(f"{where} answered something that is not HTTP")
         case _:

@@ -60,7 +60,7 @@ Act = Message | Fail | Stall
 class Peer(GatewayServiceServicer):
     """A gateway by script, on 127.0.0.1. Each call takes the next entry of `script`: what to answer, in order.
 
-    `requests` and `metadata` are what arrived. `cancelled` is set once a stalling call was cancelled by its caller.
+    `requests` and `metadata` are what arrived. `cancelled` is set once a caller has gone away in the midst of a call.
     """
 
     def __init__(self) -> None:
@@ -112,8 +112,15 @@ class Peer(GatewayServiceServicer):
         return await self._one(request, context)
 
     async def StreamChat(self, request: v1.StreamChatRequest, context: Any) -> Any:
-        async for event in self._act(request, context):
-            yield event
+        try:
+            async for event in self._act(request, context):
+                yield event
+        except (
+            asyncio.CancelledError,
+            GeneratorExit,
+        ):  # the second: left while being written to
+            self.cancelled.set()
+            raise
 
     async def Embed(self, request: v1.EmbedRequest, context: Any) -> Any:
         return await self._one(request, context)

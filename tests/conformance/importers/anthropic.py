@@ -81,7 +81,10 @@ class Importer:
         for message in self._body["messages"]:
             if not message["content"]:
                 raise Inexpressible("a turn without content")
-            yield v1.Message(role=_ROLES[message["role"]], parts=self._parts(message["content"]))
+            answer = v1.Message(role=_ROLES[message["role"]], parts=self._parts(message["content"]))
+            if message["role"] == "system" and any(part.HasField("provider_part") for part in answer.parts):
+                raise Inexpressible("instructions that hold something else than text")
+            yield answer
 
     def _parts(self, content: Any) -> Iterator[v1.Part]:
         blocks: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -113,10 +116,11 @@ class Importer:
                 return v1.Part(reasoning=v1.ReasoningPart(redacted=True), replay_state=self._state(data))
             case {"type": "tool_use", "id": id, "name": name, "input": input} if _direct(block):
                 return v1.Part(tool_call=v1.ToolCall(id=id, name=name, arguments_json=json.dumps(input)))
-            case {"type": "tool_result", "tool_use_id": id} if not _has_references(block):
+            case {"type": "tool_result", "tool_use_id": id}:
                 result = v1.ToolResult(tool_call_id=id, is_error=bool(block.get("is_error")))
                 result.parts.extend(self._parts(block.get("content") or ()))
-                return v1.Part(tool_result=result)
+                if all(part.WhichOneof("kind") != "provider_part" for part in result.parts):
+                    return v1.Part(tool_result=result)
         return None
 
     def _verbatim(self, block: Mapping[str, Any]) -> v1.Part:
@@ -211,8 +215,3 @@ def _seconds(ttl: str) -> int:
 
 def _direct(block: Mapping[str, Any]) -> bool:
     return block.get("caller") in (None, {"type": "direct"})
-
-
-def _has_references(block: Mapping[str, Any]) -> bool:
-    content = block.get("content")
-    return isinstance(content, list) and any(part["type"] == "tool_reference" for part in content)

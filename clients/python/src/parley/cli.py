@@ -273,7 +273,7 @@ class Screen:
         usage = answer.usage
         notes = [f"{usage.input_tokens} tokens in" if usage.HasField("input_tokens") else ""]
         notes.append(f"{usage.output_tokens} out" if usage.HasField("output_tokens") else "")
-        notes.append(f"${answer.cost:f}" if answer.cost is not None else "")
+        notes.append(f"${answer.cost.normalize():f}" if answer.cost is not None else "")
         notes.append("/".join(filter(None, (answer.route.provider, answer.route.model))))
         if answer.route.HasField("total_duration"):
             notes.append(f"{answer.route.total_duration.ToNanoseconds() / 1e9:.2f} s")

@@ -51,7 +51,7 @@ class Field:
     name: str
     type: Any
     required: bool
-    default: Any = _MISSING
+    default: Any
     description: str = ""
 
 
@@ -154,8 +154,10 @@ def fields_of(kind: type) -> list[Field]:
     """The fields of a dataclass or a TypedDict."""
     hints = get_type_hints(kind, include_extras=True)
     if is_typeddict(kind):
-        required: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
-        return [Field(name, hint, name in required) for name, hint in hints.items()]
+        # Where annotations are strings, `__required_keys__` knows `total=` only; the hints tell the marks of each key.
+        marks = {Required: True, NotRequired: False}
+        total: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
+        return [Field(name, hint, marks.get(get_origin(hint), name in total), _MISSING) for name, hint in hints.items()]
     found = []
     for field in dataclasses.fields(kind):
         optional = field.default is not _MISSING or field.default_factory is not _MISSING

@@ -41,4 +41,4 @@ class AnthropicMessages:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
         """See `errors.py`."""
-        return error(status, headers, body)
+        return error(status, headers, body, target)

@@ -45,7 +45,7 @@ def _load(body: bytes) -> dict[str, Any]:
     if _LONG_NUMBER.search(body):
         try:
             value = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolError("the provider's answer is not JSON") from error
         if isinstance(value, dict):
             return value

@@ -23,7 +23,9 @@ from parley_server.core.errors import (
     RateLimited,
     RequestTooLarge,
     Unavailable,
+    Violation,
 )
+from parley_server.core.target import Target
 from parley_server.dialects import hints
 
 _BY_CODE: dict[str, type[GatewayError]] = {
@@ -57,17 +59,17 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     504: AttemptTimeout,
     529: Overloaded,
 }
-_WORDS: dict[type[GatewayError], str] = {
-    InvalidRequest: "the provider found the request invalid",
-    ContextLengthExceeded: "the prompt does not fit the model's context window",
-    RequestTooLarge: "the provider found the request too large",
-    CredentialsRejected: "the provider rejected the gateway's credentials",
-    QuotaExhausted: "the gateway's account with the provider has no credit left",
-    ModelNotFound: "the provider does not know the model",
-    RateLimited: "the provider's rate limit was reached",
-    AttemptTimeout: "the provider took too long",
-    Overloaded: "the provider is overloaded",
-    Unavailable: "the provider failed",
+_SENTENCES: dict[type[GatewayError], str] = {
+    InvalidRequest: "found the request invalid",
+    ContextLengthExceeded: "says that the prompt does not fit the context window",
+    RequestTooLarge: "found the request too large",
+    CredentialsRejected: "rejected the gateway's credentials",
+    QuotaExhausted: "has no quota left for this account",
+    ModelNotFound: "does not know the model",
+    RateLimited: "limits the rate of requests",
+    AttemptTimeout: "timed out",
+    Overloaded: "is overloaded",
+    Unavailable: "failed",
 }
 
 # The API has no code for these; it says all of them as invalid_request_error.
@@ -75,36 +77,37 @@ _TOO_LONG = re.compile(r"prompt is too long: (\d+) tokens > (\d+) maximum")
 _TOO_LONG_TOGETHER = re.compile(r"input length and `?max_tokens`? exceed context limit: (\d+) \+ (\d+) > (\d+)")
 _NO_CREDIT = re.compile(r"credit balance is too low|reached your specified .{0,40}usage limits")
 
+_WORD = 128  # characters of a type, a code or an ID that are kept: a whole status has to stay small
 _LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
 
 
-def error(status: int, headers: Mapping[str, str], body: bytes) -> GatewayError:
+def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
     """What an answer with a status of 400 or more means. Never raises."""
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:
         said = None  # the proxy in front of the API answers in other words
-    found = _read(status, said)
-    found.retry_after = _retry_after(headers)
+    found = _read(status, said, target)
     match headers.get("x-should-retry"):
         case "true":
             found.retryable = True
         case "false":
             found.retryable = False
+    if found.retryable:
+        found.retry_after = _retry_after(headers)
     return found
 
 
-def error_inside(event: Mapping[str, Any]) -> GatewayError:
+def error_inside(event: Mapping[str, Any], target: Target) -> GatewayError:
     """What an `error` event inside a stream means: the same as the same body with a status would."""
-    return _read(0, event)
+    return _read(200, event, target)
 
 
-def _read(status: int, said: Any) -> GatewayError:
+def _read(status: int, said: Any, target: Target) -> GatewayError:
     kind = code = words = request_id = ""
     match said:
         case {"error": {**fields}, **rest}:
-            kind, words = _text(fields, "type"), _text(fields, "message")
-            request_id = _text(rest, "request_id")
+            kind, words, request_id = _text(fields, "type"), _text(fields, "message"), _text(rest, "request_id")
             match fields.get("details"):
                 case {"error_code": str(code)}:
                     pass
@@ -112,11 +115,19 @@ def _read(status: int, said: Any) -> GatewayError:
     facts: dict[str, str] = {}
     if found is InvalidRequest:
         found, facts = _by_words(words)
+    too_long = Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")
     return found(
-        _WORDS[found],
+        f"{target.provider} {_SENTENCES[found]}",
         facts=facts,
+        violations=[too_long] if found is ContextLengthExceeded else (),
         provider_error=v1.ProviderError(
-            http_status=status, type=kind, code=code, message=hints.provider_text(words), request_id=request_id
+            provider=target.provider,
+            model=target.model,
+            http_status=status,
+            type=hints.provider_text(kind)[:_WORD],
+            code=hints.provider_text(code)[:_WORD],
+            message=hints.provider_text(words),
+            request_id=hints.provider_text(request_id)[:_WORD],
         ),
     )
 

@@ -41,7 +41,7 @@ class AnthropicModels:
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
         """See `errors.py`."""
-        return error(status, headers, body)
+        return error(status, headers, body, target)
 
 
 def _model(row: Mapping[str, Any], provider: str) -> v1.Model:

@@ -85,7 +85,7 @@ class AnthropicDecoder:
             case "message_stop":
                 self._end()
             case "error":
-                raise error_inside(event)
+                raise error_inside(event, self._target)
         # Others (ping, and kinds that are yet to come) say nothing to us; the API asks to skip what one does not know.
 
     def _start(self) -> None:

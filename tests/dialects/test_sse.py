@@ -1,0 +1,117 @@
+"""Server-sent events: any split of the bytes gives the frames that a slow reading of the standard gives."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parley_server.core.errors import ProtocolError
+from parley_server.dialects.framing.sse import MOST_BYTES, SSE
+
+
+def reference(body: bytes) -> list[bytes]:
+    """The standard, word by word, on the whole text; events without payload left out, as ours are."""
+    lines = re.split(r"\r\n|\r|\n", body.decode("latin-1").removeprefix("\xef\xbb\xbf"))
+    events, data = [], []
+    for line in lines[:-1]:  # what is behind the last line end is no line yet
+        field, colon, value = line.partition(":")
+        if line == "":
+            events.append("\n".join(data))
+            data = []
+        elif field == "data" and colon:
+            data.append(value.removeprefix(" "))
+    return [event.encode("latin-1") for event in events if event]
+
+
+def framed(pieces: list[bytes]) -> list[bytes]:
+    framing = SSE()
+    return [frame for piece in pieces for frame in framing.feed(piece)]
+
+
+lines = st.sampled_from(
+    [
+        b'data: {"a":1}',
+        b"data:no space",
+        b"data:  two spaces",
+        b"data:",
+        b"data: ",
+        b"data: \xf0\x9f\x98\x80",
+        b"event: ping",
+        b"id: 7",
+        b"retry: 10",
+        b": keep-alive",
+        b"",
+        b"",
+        b"nonsense",
+        b"data: [DONE]",
+    ]
+)
+bodies = st.lists(st.tuples(lines, st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"]))).map(
+    lambda pairs: b"".join(line + end for line, end in pairs)
+)
+
+
+@given(st.sampled_from([b"", b"\xef\xbb\xbf"]), bodies, st.data())
+def test_any_split_gives_the_frames_of_the_standard(mark: bytes, body: bytes, data: st.DataObject) -> None:
+    body = mark + body
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=12)))
+    pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    assert framed(pieces) == reference(body)
+
+
+@given(st.binary(max_size=60), st.data())
+def test_any_split_of_any_bytes_gives_the_same(body: bytes, data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(body)))
+    whole, halves = SSE(), SSE()
+    assert whole.feed(body) + whole.finish() == halves.feed(body[:cut]) + halves.feed(body[cut:]) + halves.finish()
+
+
+def test_byte_by_byte_utf8_inside_an_emoji() -> None:
+    body = 'data: {"text":"😀"}\r\n\r\ndata: [DONE]\n\n'.encode()
+    assert framed([bytes([byte]) for byte in body]) == ['{"text":"😀"}'.encode(), b"[DONE]"]
+
+
+def test_several_data_lines_are_one_payload() -> None:
+    assert framed([b"data: a\ndata: b\n\n"]) == [b"a\nb"]
+
+
+def test_comments_between_events_say_nothing() -> None:
+    assert framed([b": OPENROUTER PROCESSING\n\n: again\n\ndata: {}\n\n"]) == [b"{}"]
+
+
+def test_line_feed_of_a_pair_that_was_cut_apart_ends_no_event() -> None:
+    assert framed([b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n"]) == [b"a\nb"]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r", b"\r\n"])
+def test_last_event_without_its_blank_line_counts_if_it_is_whole(end: bytes) -> None:
+    framing = SSE()
+    assert framing.feed(b"data: [DONE]" + end) == []
+    assert framing.finish() == [b"[DONE]"]
+
+
+@pytest.mark.parametrize("tail", [b'data: {"a":', b"data: [DON", b"data: ", b"dat", b": comm", b'data: {"a":1}}'])
+def test_last_event_that_was_cut_off_is_no_event(tail: bytes) -> None:
+    framing = SSE()
+    assert framing.feed(b'data: {"a":1}\n\n' + tail) == [b'{"a":1}']
+    assert framing.finish() == []
+
+
+def test_endless_line_is_refused_in_bounded_memory() -> None:
+    framing = SSE()
+    block = b"x" * (1 << 20)
+    framing.feed(b"data: ")
+    with pytest.raises(ProtocolError):
+        for _ in range(MOST_BYTES // len(block) + 1):
+            framing.feed(block)
+
+
+def test_endless_event_of_short_lines_is_refused() -> None:
+    framing = SSE()
+    block = b"data: " + b"x" * (1 << 20) + b"\n"
+    with pytest.raises(ProtocolError):
+        for _ in range(MOST_BYTES // len(block) + 2):
+            framing.feed(block)

@@ -1,0 +1,192 @@
+"""Cancelling a call closes the upstream socket within 100 ms, whatever the call is waiting for.
+
+The clock runs between two ends on one machine: the client cancels, the scripted provider sees its connection closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from parley import v1
+from tests.gateway.process import Gateway, ask, config, gateway, stream
+from tests.upstream import Exchange, Script, Upstream, scripted
+
+WITHIN = 0.1  # seconds
+PATIENCE = 10.0
+
+
+def event(content: str) -> bytes:
+    return b"data: " + json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": content}}]}).encode() + b"\n\n"
+
+
+async def silent(exchange: Exchange) -> None:
+    """Accepts the request and never answers."""
+    await exchange.stall()
+
+
+async def head_only(exchange: Exchange) -> None:
+    """Sends the head of a stream and nothing of its body."""
+    await exchange.head(200, {"content-type": "text/event-stream"})
+    await exchange.stall()
+
+
+async def half_a_body(exchange: Exchange) -> None:
+    """Sends the first half of a whole answer."""
+    await exchange.head(200, {"content-type": "application/json"}, length=1000)
+    await exchange.raw(b'{"id": "c", "choices": [')
+    await exchange.stall()
+
+
+async def one_event(exchange: Exchange) -> None:
+    """Sends one event of a stream and then nothing."""
+    await exchange.head(200, {"content-type": "text/event-stream"})
+    await exchange.chunk(event("hello"))
+    await exchange.stall()
+
+
+async def torrent(exchange: Exchange) -> None:
+    """Sends events as fast as they are taken."""
+    await exchange.head(200, {"content-type": "text/event-stream"})
+    for _ in range(100_000):
+        if exchange.gone:
+            return
+        await exchange.chunk(event("x" * 1000))
+    raise AssertionError("nobody stopped the torrent")
+
+
+async def unavailable(exchange: Exchange) -> None:
+    """Refuses, so that the gateway backs off."""
+    await exchange.answer(503, {"error": {"message": "later", "type": "server_error"}}, {"retry-after": "20"})
+
+
+class Scene:
+    """A gateway in front of a scripted provider."""
+
+    def __init__(self, server: Gateway, upstream: Upstream) -> None:
+        self.server = server
+        self.upstream = upstream
+
+    def chat(self, **kwargs: Any) -> Any:
+        return self.server.stub.Chat(ask("up/model"), **kwargs)
+
+    def stream(self, **kwargs: Any) -> Any:
+        return self.server.stub.StreamChat(stream("up/model"), **kwargs)
+
+    async def closed_after(self, cancel: Any) -> float:
+        """Seconds from `cancel()` until no connection is left."""
+        start = time.perf_counter()
+        cancel()
+        assert await self.upstream.closed_within(PATIENCE), "the upstream connection stays open"
+        return time.perf_counter() - start
+
+
+async def scene(script: Script, tmp_path: Path) -> AsyncIterator[Scene]:
+    async def listing_or(exchange: Exchange) -> None:
+        if exchange.request.path.endswith("/models"):
+            await exchange.answer(200, {"data": []}, {"connection": "close"})
+            await exchange.hang_up()
+        else:
+            await script(exchange)
+
+    async with scripted(listing_or) as upstream:
+        providers = {"up": {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1"}}
+        async with gateway(config(providers=providers), tmp_path) as server:
+            assert await upstream.until(lambda: bool(upstream.requests) and upstream.open_connections == 0)
+            yield Scene(server, upstream)
+
+
+PHASES = {
+    "unary_waiting_for_the_head": (silent, False),
+    "unary_reading_the_body": (half_a_body, False),
+    "stream_waiting_for_the_head": (silent, True),
+    "stream_waiting_for_content": (head_only, True),
+    "stream_between_events": (one_event, True),
+    "stream_flowing": (torrent, True),
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_cancelling_closes_the_upstream(phase: str, tmp_path: Path) -> None:
+    script, streaming = PHASES[phase]
+    async for there in scene(script, tmp_path):
+        delays = []
+        for _ in range(3):
+            call = there.stream() if streaming else there.chat()
+            waiting = asyncio.ensure_future(anext(aiter(call)) if streaming else call)
+            assert await there.upstream.until(lambda: there.upstream.open_connections == 1)
+            if script in (one_event, torrent):
+                await waiting  # `started`: the call is in the middle of its stream
+            else:
+                await asyncio.sleep(0.05)  # so that the gateway has sent the request and waits
+            delays.append(await there.closed_after(call.cancel))
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        assert min(delays) < WITHIN, delays
+        assert sorted(delays)[1] < WITHIN, delays
+
+
+async def test_a_stream_blocked_by_a_slow_client_is_cancelled_as_well(tmp_path: Path) -> None:
+    async for there in scene(torrent, tmp_path):
+        call = there.stream()
+        await anext(aiter(call))
+        await asyncio.sleep(1.0)  # nobody reads: flow control stops the gateway within a write
+        assert await there.closed_after(call.cancel) < WITHIN
+    assert not [line for line in there.server.log if line.get("level") == "error"], there.server.log
+
+
+async def test_the_deadline_closes_the_upstream(tmp_path: Path) -> None:
+    async for there in scene(one_event, tmp_path):
+        start = time.perf_counter()
+        call = there.stream(timeout=0.5)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in call:
+                pass
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await there.upstream.closed_within(PATIENCE)
+        assert time.perf_counter() - start < 0.5 + 3 * WITHIN
+
+
+async def test_a_wait_that_outlasts_the_deadline_is_not_begun(tmp_path: Path) -> None:
+    async for there in scene(unavailable, tmp_path):
+        start = time.perf_counter()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await there.chat(timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert time.perf_counter() - start < 4
+        asked = [request for request in there.upstream.requests if request.path.endswith("/chat/completions")]
+        assert len(asked) == 1
+
+
+async def test_a_call_that_backs_off_is_cancelled_at_once(tmp_path: Path) -> None:
+    async for there in scene(unavailable, tmp_path):
+        call = there.chat()
+        waiting = asyncio.ensure_future(call)
+        assert await there.upstream.until(lambda: len(there.upstream.requests) == 2)
+        call.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        assert len(there.upstream.requests) == 2
+    # the gateway ended at once on SIGTERM: nothing was left waiting for its 20 seconds
+
+
+async def test_a_killed_client_closes_the_upstream(tmp_path: Path) -> None:
+    async for there in scene(one_event, tmp_path):
+        channel = grpc.aio.insecure_channel(there.server.address)
+        method = channel.unary_stream(
+            "/parley.v1.GatewayService/StreamChat",
+            request_serializer=v1.StreamChatRequest.SerializeToString,
+            response_deserializer=v1.StreamChatResponse.FromString,
+        )
+        await anext(aiter(method(stream("up/model"))))
+        start = time.perf_counter()
+        await channel.close()
+        assert await there.upstream.closed_within(PATIENCE)
+        assert time.perf_counter() - start < WITHIN
