@@ -650,7 +650,6 @@ class TestCancellation:
             assert descriptors() <= before + 1, "our end stays open until the other side takes what it did not want"
             upstream.hear()
             assert await upstream.closed_within(1)
-            assert upstream.connections[0].received < size
 
     async def test_while_waiting_for_the_head(self, transport: HttpTransport) -> None:
         async with scripted(stall) as upstream:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from array import array
 from base64 import b64decode
-from binascii import Error as NotBase64
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from parley import v1
 from parley_server.core.errors import GatewayError, ProtocolError, UnsupportedParameter, Violation
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
-from parley_server.dialects.openai_chat.decode import usage
+from parley_server.dialects.openai_chat.decode import MALFORMED, usage
 from parley_server.dialects.openai_chat.errors import error, said_inside
 
 _OURS = ("model", "input")
@@ -64,14 +63,20 @@ class OpenAIEmbed:
         answer = load_object(body)
         if answer.get("error"):
             raise said_inside(answer, target)
-        rows = answer.get("data")
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ProtocolError("the provider answered without embeddings")
-        rows = sorted(rows, key=lambda row: row.get("index", -1))
-        if [row.get("index") for row in rows] != list(range(len(rows))):
+        try:
+            return self._response(answer, target, encoding)
+        except MALFORMED as problem:
+            raise ProtocolError("the provider answered no embeddings in the form they should have") from problem
+
+    @staticmethod
+    def _response(
+        answer: Mapping[str, Any], target: Target, encoding: v1.EmbeddingEncoding.ValueType
+    ) -> v1.EmbedResponse:
+        rows = sorted(answer["data"], key=lambda row: row["index"])
+        if [row["index"] for row in rows] != list(range(len(rows))):
             raise ProtocolError("the provider numbered the embeddings wrongly")
         response = v1.EmbedResponse(
-            embeddings=[_embedding(index, row.get("embedding"), encoding) for index, row in enumerate(rows)],
+            embeddings=[_embedding(index, row["embedding"], encoding) for index, row in enumerate(rows)],
             route=v1.RouteInfo(model=answer.get("model") or target.model, provider_response_id=answer.get("id") or ""),
         )
         if (used := usage(answer)) is not None:
@@ -93,19 +98,14 @@ def _embedding(index: int, said: Any, encoding: v1.EmbeddingEncoding.ValueType) 
 
 def _packed(said: Any) -> bytes:
     """A vector as little-endian float32, from base64 of just that or from numbers."""
-    try:
-        match said:
-            case str():
-                packed = b64decode(said, validate=True)
-            case list():
-                numbers = array("f", said)
-                if sys.byteorder == "big":
-                    numbers.byteswap()
-                packed = numbers.tobytes()
-            case _:
-                raise ProtocolError("the provider left out an embedding")
-    except (NotBase64, TypeError, OverflowError) as problem:
-        raise ProtocolError("the provider answered an embedding that is no vector") from problem
+    match said:
+        case str():
+            packed = b64decode(said, validate=True)
+        case _:
+            numbers = array("f", said)
+            if sys.byteorder == "big":
+                numbers.byteswap()
+            packed = numbers.tobytes()
     if not packed or len(packed) % 4:
         raise ProtocolError("the provider answered an embedding that is no vector")
     return packed

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable
 from typing import Literal
 
 from parley import v1
-from parley.fold import hollow, pieces
+from parley.fold import announced, hollow, pieces
 from parley_server.core.reply import Batch
 
 DeltaKind = Literal["text", "reasoning", "arguments_json"]
@@ -50,7 +50,7 @@ class PartWriter:
         index = self._indexes[key] = self._next_index
         self._next_index += 1
         self._shells[key] = shell
-        self._events.append(v1.StreamChatResponse(part_started=v1.PartStarted(part_index=index, part=shell)))
+        self._events.append(v1.StreamChatResponse(part_started=v1.PartStarted(part_index=index, part=announced(shell))))
         match part.WhichOneof("kind"):
             case "text" if part.text:
                 self.append(key, "text", part.text)

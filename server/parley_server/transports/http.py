@@ -291,7 +291,8 @@ def _cause(error: Exception) -> BaseException:
 
 
 def _hung_up(cause: BaseException) -> bool:
-    return isinstance(cause, (aiohttp.ServerDisconnectedError, ConnectionError, aiohttp.ClientOSError))
+    broken = isinstance(cause, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError))
+    return broken and not isinstance(cause, aiohttp.ClientConnectorError)
 
 
 def _failure(cause: BaseException, url: httpx.URL, connect_timeout: float) -> GatewayError:

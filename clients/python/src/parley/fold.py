@@ -168,6 +168,18 @@ def hollow(part: v1.Part) -> v1.Part:
     return shell
 
 
+def announced(shell: v1.Part) -> v1.Part:
+    """`shell` as `part_started` carries it: without what only the completion brings."""
+    if not (shell.HasField("replay_state") or shell.HasField("provider_part")):
+        return shell
+    opening = v1.Part()
+    opening.CopyFrom(shell)
+    opening.ClearField("replay_state")
+    if opening.HasField("provider_part"):
+        opening.provider_part.json = ""
+    return opening
+
+
 def unfold(response: v1.ChatResponse) -> list[v1.StreamChatResponse]:
     """The events of a stream that says what `response` says; `fold(unfold(r)) == r`. The sender numbers them."""
     event = v1.StreamChatResponse
@@ -183,10 +195,7 @@ def unfold(response: v1.ChatResponse) -> list[v1.StreamChatResponse]:
     logprobs = list(response.logprobs)
     for index, part in enumerate(response.message.parts):
         shell = hollow(part)
-        opening = v1.Part()
-        opening.CopyFrom(shell)
-        opening.ClearField("replay_state")
-        events.append(event(part_started=v1.PartStarted(part_index=index, part=opening)))
+        events.append(event(part_started=v1.PartStarted(part_index=index, part=announced(shell))))
         events.extend(event(part_delta=delta) for delta in _deltas(index, part))
         while (
             logprobs and part.WhichOneof("kind") == "text"

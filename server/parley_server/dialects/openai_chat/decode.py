@@ -37,14 +37,25 @@ _FINISH = {
 _NATURAL = (v1.FINISH_REASON_UNSPECIFIED, v1.FINISH_REASON_STOP, v1.FINISH_REASON_TOOL_CALL)
 
 
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What reading JSON of another shape than expected raises: a number where a text belongs, a list instead of an object."""
+
+
 def decode(body: bytes, target: Target, quirks: Quirks) -> v1.ChatResponse:
     """The first choice of the answer. Raises what an error inside it means, ProtocolError if there is no choice."""
     answer = load_object(body)
     if answer.get("error"):
         raise said_inside(answer, target)
-    choices = answer.get("choices")
-    if not choices or not isinstance(choices, list) or not isinstance(choices[0], dict):
+    if not answer.get("choices"):
         raise ProtocolError("the provider answered without a choice")
+    try:
+        return _response(answer, target, quirks)
+    except MALFORMED as problem:
+        raise ProtocolError("the provider's answer is not of the form it should have") from problem
+
+
+def _response(answer: Body, target: Target, quirks: Quirks) -> v1.ChatResponse:
+    choices = answer["choices"]
     choice = min(choices, key=lambda c: c.get("index") or 0)
     message = choice.get("message") or {}
     parts = list(_parts(message, answer, target, quirks))

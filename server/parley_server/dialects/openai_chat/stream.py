@@ -18,6 +18,7 @@ from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
 from parley_server.core.target import Target
 from parley_server.dialects.openai_chat.decode import (
+    MALFORMED,
     arguments,
     citations,
     content_block,
@@ -105,7 +106,10 @@ class ChunkDecoder:
                 raise ProtocolError("the provider sent an event that is not JSON") from None
             except (KeyError, IndexError, TypeError):
                 pass
-            self._chunk(chunk)
+            try:
+                self._chunk(chunk)
+            except MALFORMED as problem:
+                raise ProtocolError("the provider sent an event that is not of the form it should have") from problem
         if self._usage_is_news and self._started and self._usage is not None:
             self._usage_is_news = False
             self._writer.usage(self._usage)
@@ -123,9 +127,7 @@ class ChunkDecoder:
 
     # --------------------------------------------------------------------------------------------------------- chunks
 
-    def _chunk(self, chunk: Any) -> None:
-        if not isinstance(chunk, dict):
-            raise ProtocolError("the provider sent an event that is not a JSON object")
+    def _chunk(self, chunk: dict[str, Any]) -> None:
         if chunk.get("error"):
             raise said_inside(chunk, self._target)
         for name in _LASTING:
@@ -133,9 +135,8 @@ class ChunkDecoder:
                 self._head[name] = value
         if (used := usage(chunk, v1.Usage.SOURCE_PARTIAL)) is not None:
             self._usage, self._usage_is_news = used, True
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and not choice.get("index"):
+        for choice in chunk.get("choices") or ():
+            if not choice.get("index"):
                 self._choice(choice)
 
     def _choice(self, choice: dict[str, Any]) -> None:
@@ -171,8 +172,7 @@ class ChunkDecoder:
             self._words(_TEXT, "", [])
             self._writer.cite(_TEXT, citation)
         for fragment in delta.get("tool_calls") or ():
-            if isinstance(fragment, dict):
-                self._call(fragment)
+            self._call(fragment)
         if isinstance(audio := delta.get("audio"), dict):
             _grow(self._audio, audio)
         if isinstance(legacy := delta.get("function_call"), dict) and legacy:
