@@ -71,6 +71,7 @@ class Gateway:
         self.mocks: dict[str, MockTransport] = {}
         self.calls = Calls()
         self.transport = HttpTransport()
+        self._catalog = Catalog.load()
         self._telemetry = telemetry.start(settings.telemetry)
         self._health = health.Health()
         self._admin: AdminServer | None = None
@@ -80,7 +81,7 @@ class Gateway:
     async def start(self) -> None:
         """Listen and serve. Raises OSError if an address cannot be had."""
         providers = await self._providers()
-        self._directory = Directory(providers, Catalog.load(), self.transport, on_change=self._candidate.cache_clear)
+        self._directory = Directory(providers, self._catalog, self.transport, on_change=self._candidate.cache_clear)
         self._registry = Registry(providers, self._directory)
         self._server = self._listen(providers)
         await self._server.start()
@@ -135,15 +136,13 @@ class Gateway:
         retry, clocks = self.settings.retry, self.settings.timeouts
         policy = RetryPolicy(retry.attempts_per_target, retry.base, retry.cap, retry.max_retry_after)
         price = target.card.pricing if target.card is not None and target.card.HasField("pricing") else None
-        layers: list[Layer] = [
-            Retry(policy, asyncio.sleep, random.random),
-            Meter(target, price),
-            Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total)),
-        ]
+        price_up_to = self._catalog.price_up_to(provider.catalog, target.model)
+        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random), Meter(target, price, price_up_to)]
         if self._telemetry.tracer is not None:
             capture = self.settings.telemetry.capture_content
             name = provider.semconv_name or provider.name
             layers.append(TraceAttempt(self._telemetry.tracer, target, name, provider.base_url, capture=capture))
+        layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total)))
         return stack(*layers, service=endpoint)
 
     def _resolve(self, model: str, operation: Operation) -> Candidate:

@@ -215,6 +215,14 @@ def test_metadata_limits_count_bytes() -> None:
         (v1.EmbedRequest(model="m", inputs=[v1.EmbedInput(tokens=v1.TokenIds())]), "inputs[0].tokens.ids"),
         (v1.EmbedRequest(model="m", inputs=[v1.EmbedInput()]), "inputs[0]"),
         (v1.EmbedRequest(model="m", inputs=[v1.EmbedInput(text="x")], dimensions=0), "dimensions"),
+        (
+            v1.EmbedRequest(
+                model="m",
+                inputs=[v1.EmbedInput(text="x")],
+                routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="n", sampling=v1.SamplingOptions())]),
+            ),
+            "routing.fallbacks[0].sampling",
+        ),
         (v1.EmbedRequest(model="m", inputs=[v1.EmbedInput(text="x")], encoding=9), "encoding"),  # type: ignore[arg-type]
     ],
 )

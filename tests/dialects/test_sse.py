@@ -15,7 +15,8 @@ from parley_server.dialects.framing.sse import MOST_BYTES, SSE
 def reference(body: bytes) -> list[bytes]:
     """The standard, word by word, on the whole text; events without payload left out, as ours are."""
     lines = re.split(r"\r\n|\r|\n", body.decode("latin-1").removeprefix("\xef\xbb\xbf"))
-    events, data = [], []
+    events: list[str] = []
+    data: list[str] = []
     for line in lines[:-1]:  # what is behind the last line end is no line yet
         field, colon, value = line.partition(":")
         if line == "":

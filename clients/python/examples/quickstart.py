@@ -2,7 +2,7 @@
 
 import parley
 
-with parley.Client("127.0.0.1:50051") as client:
+with parley.Client() as client:  # at PARLEY_ADDRESS, else at 127.0.0.1:50051
     reply = client.chat("mock/echo", "hello")
     print(reply.text)
 

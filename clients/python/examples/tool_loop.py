@@ -32,4 +32,4 @@ def main(model: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:] or ["mock/echo"])  # a model that uses tools makes it more interesting
+    main(sys.argv[1] if len(sys.argv) > 1 else "mock/echo")  # a model that uses tools makes it more interesting

@@ -26,7 +26,7 @@ from parley_server.api.calls import Calls
 from parley_server.api.models import Models
 from parley_server.api.stream import EventWriter, coalesced
 from parley_server.core.context import Clock, Context, Operation
-from parley_server.core.errors import GatewayError, InvalidRequest, ShuttingDown, Violation
+from parley_server.core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ShuttingDown, Violation
 from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import Service
 
@@ -83,17 +83,17 @@ class GatewayServicer(GatewayServiceServicer):
             try:
                 self._check_stream(request)
                 self._accept(request.request, ctx)
-                async with (
-                    await self._begin(request, ctx) as reply,
-                    aclosing(self._batches(reply, options)) as batches,
-                ):
-                    async for batch in batches:
-                        for event in self._events(batch, request, ctx):
-                            await writer.event(event)
-                            if event.HasField("completed"):
-                                context.set_trailing_metadata(self._trailers(event.completed, ctx))
-            except grpc.aio.InternalError:
-                return  # the client went away while an event was being written; there is nobody to tell
+                async with await self._begin(request, ctx) as reply:
+                    try:
+                        async with asyncio.timeout(ctx.remaining()):  # reads are bounded further in, writes here
+                            await self._write(reply, writer, request, ctx, context)
+                    except TimeoutError:
+                        raise DeadlineExceeded("the caller did not take the whole answer in time") from None
+                    except grpc.aio.InternalError:
+                        # The client went away while an event was being written: there is nobody to tell, and for those
+                        # who keep account of the answer it is a cancellation.
+                        await reply.aclose()
+                        return
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context, writer.sequence)
             finally:
@@ -188,6 +188,21 @@ class GatewayServicer(GatewayServiceServicer):
             violations.append(Violation("request", "is required", "INVALID"))
         if violations:
             raise InvalidRequest("the request has invalid fields", violations=violations)
+
+    async def _write(
+        self,
+        reply: Reply[v1.ChatResponse],
+        writer: EventWriter,
+        request: v1.StreamChatRequest,
+        ctx: Context,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> None:
+        async with aclosing(self._batches(reply, request.options)) as batches:
+            async for batch in batches:
+                for event in self._events(batch, request, ctx):
+                    await writer.event(event)
+                    if event.HasField("completed"):
+                        context.set_trailing_metadata(self._trailers(event.completed, ctx))
 
     async def _begin(self, request: v1.StreamChatRequest, ctx: Context) -> Reply[v1.ChatResponse]:
         try:

@@ -74,6 +74,10 @@ def embed(request: v1.EmbedRequest) -> list[Violation]:
     if request.HasField("dimensions"):
         _range(request.dimensions, 1, 65536, "dimensions", say)
     _known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
+    for i, fallback in enumerate(request.routing.fallbacks[:8]):
+        for name in ("sampling", "reasoning"):
+            if fallback.HasField(name):  # type: ignore[arg-type]
+                say(f"routing.fallbacks[{i}].{name}", "means nothing to embeddings")
     _common(request, say)
     return found
 

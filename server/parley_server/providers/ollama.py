@@ -15,6 +15,7 @@ def card(name: str, *, base_url: str, api_key: Secret, headers: Mapping[str, str
     return Provider(
         name=name,
         semconv_name="ollama",
+        catalog="ollama",
         base_url=base_url,
         auth=Bearer(api_key),
         headers=headers,

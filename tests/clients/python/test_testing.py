@@ -95,5 +95,7 @@ def test_example_runs_as_it_stands(
     monkeypatch.chdir(tmp_path)
     with Gateway() as gateway:
         monkeypatch.setenv("PARLEY_ADDRESS", gateway.address)
+        monkeypatch.setattr("sys.argv", [str(path)])
+        capsys.readouterr()
         run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out.strip()
+        assert capsys.readouterr().out.strip()

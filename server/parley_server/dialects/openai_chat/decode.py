@@ -61,7 +61,7 @@ def _response(answer: Body, target: Target, quirks: Quirks) -> v1.ChatResponse:
     parts = list(_parts(message, answer, target, quirks))
     called = any(part.HasField("tool_call") or _is_call(part) for part in parts)
     refused = any(part.HasField("refusal") for part in parts)
-    native = choice.get("finish_reason") or ""
+    native = text(choice.get("finish_reason"))
     response = v1.ChatResponse(
         message=v1.Message(role=v1.ROLE_ASSISTANT, parts=parts or [v1.Part(text="")]),
         finish_reason=finish_reason(native, called=called, refused=refused),
@@ -143,6 +143,13 @@ def provider_part(block: Mapping[str, Any], target: Target, kind: str = "") -> v
     """`block` verbatim."""
     json = orjson.dumps(block).decode()
     return v1.Part(provider_part=v1.ProviderPart(provider=target.provider, type=kind or block["type"], json=json))
+
+
+def text(value: Any) -> str:
+    """A text that may be null. Raises TypeError for anything else, before it gets anywhere."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"a text is wanted, not {type(value).__name__}")
+    return value or ""
 
 
 def arguments(value: Any) -> str:

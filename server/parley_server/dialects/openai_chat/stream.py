@@ -30,6 +30,7 @@ from parley_server.dialects.openai_chat.decode import (
     replay_state,
     route,
     stop_sequence,
+    text,
     usage,
 )
 from parley_server.dialects.openai_chat.errors import said_inside
@@ -82,7 +83,7 @@ class ChunkDecoder:
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of the chunks that one read delivered."""
         append = self._writer.append
-        for frame in frames:
+        for frame in () if self._done else frames:
             if frame == b"[DONE]":
                 self._done = True
                 break
@@ -93,14 +94,14 @@ class ChunkDecoder:
                 if (
                     self._in_text
                     and len(delta) == 1
-                    and (text := delta["content"]).__class__ is str
+                    and (words := delta["content"]).__class__ is str
                     and (choice := chunk["choices"][0]).get("finish_reason") is None
                     and not chunk.get("usage")
                     and not choice.get("index")
                     and not choice.get("logprobs")
                     and "error" not in chunk
                 ):
-                    append(_TEXT, "text", text)
+                    append(_TEXT, "text", words)
                     continue
             except orjson.JSONDecodeError:
                 raise ProtocolError("the provider sent an event that is not JSON") from None
@@ -114,7 +115,10 @@ class ChunkDecoder:
             self._usage_is_news = False
             self._writer.usage(self._usage)
         if self._done and not self._over:
-            self._complete()
+            try:
+                self._complete()
+            except MALFORMED as problem:
+                raise ProtocolError("the provider's answer is not of the form it should have") from problem
         return self._writer.take()
 
     def finish(self) -> Batch:
@@ -148,12 +152,12 @@ class ChunkDecoder:
         if isinstance(delta, dict):
             self._delta(delta, choice)
         if choice.get("finish_reason") is not None:
-            self._finish = choice["finish_reason"]
+            self._finish = text(choice["finish_reason"])
             self._stop_sequence = stop_sequence(choice)
 
     def _delta(self, delta: dict[str, Any], choice: dict[str, Any]) -> None:
         for name in self._quirks.reasoning_fields:
-            if fragment := delta.get(name):
+            if fragment := text(delta.get(name)):
                 self._reasoning(fragment, name)
                 break
         if details := delta.get("reasoning_details"):
@@ -165,7 +169,7 @@ class ChunkDecoder:
             self._in_text = True
         elif isinstance(content, list):
             self._blocks(content)
-        if refusal := delta.get("refusal"):
+        if refusal := text(delta.get("refusal")):
             self._refused = True
             self._words(_REFUSAL, refusal, tokens)
         for citation in citations(delta.get("annotations")):
@@ -234,7 +238,7 @@ class ChunkDecoder:
                 _grow(call.block, {name: value for name, value in fragment.items() if name != "index"})
             return
         said = arguments(function.get("arguments"))
-        name = function.get("name")
+        name = text(function.get("name"))
         if not call.opened:
             if not name:
                 call.held += said
@@ -252,7 +256,7 @@ class ChunkDecoder:
         Servers number calls (`index`), name them (`id`), or both. Some number all calls 0: then another ID, or without
         IDs another name after arguments, begins another call. Some repeat ID or name in each fragment of a call.
         """
-        index, said_id = fragment.get("index"), fragment.get("id") or ""
+        index, said_id = fragment.get("index"), text(fragment.get("id"))
         named = bool((fragment.get("function") or fragment.get("custom") or {}).get("name"))
         if isinstance(index, int):
             call = self._by_index.get(index)
