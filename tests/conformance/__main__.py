@@ -15,7 +15,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("recordings", type=Path, help="folder of recorded exchanges, one folder per provider in it")
     parser.add_argument("--provider", help="only the recordings of this provider")
-    parser.add_argument("--extra", action="store_true", help="also servers that follow a dialect without being its home")
+    parser.add_argument(
+        "--extra", action="store_true", help="also servers that follow a dialect without being its home"
+    )
     arguments = parser.parse_args()
     if not arguments.recordings.is_dir():
         print(f"{arguments.recordings} is not a folder")

@@ -1,20 +1,22 @@
 """What a family of APIs has to say about itself so that its dialect can be held against recordings.
 
-To add a family, write `tests/conformance/<family>.py` with a tuple `ADAPTERS` of `ChatAdapter` and `EmbedAdapter` objects, and
-name the module in `registry.py`. The runner does the rest for each recording that an adapter `covers`:
+To add a family, write `tests/conformance/<family>.py` with a tuple `ADAPTERS` of `ChatAdapter` and `EmbedAdapter`
+objects, and name the module in `registry.py`. The runner does the rest for each recording that an adapter `covers`:
 
-  answer   (status < 400) `dialect.decode`, or framing and decoder over the body cut at seeded random places, must give what
-           `read` gives, down to usage; every cut must give the same.
-  request  `request(body)` is encoded and must be, in `normal` form, the recorded body in `normal` form.
-  replay   the decoded message is appended to the conversation, with a result for each tool call or a further user turn, and
-           encoded: `turn_sent` of that body must equal `turn` of the recording.
-  error    (status ≥ 400) `dialect.error` must give an instance of `failure` and not raise; the request is checked as well.
+  answer   (status < 400) `dialect.decode`, or framing and decoder over the body cut at seeded random places, must give
+           what `read` gives, down to usage; a strict prefix of a stream must be interrupted.
+  request  `request` is encoded and must be, in `normal` form, the recorded body in `normal` form.
+  replay   the decoded message is appended to the conversation, with a result for each tool call or a further user turn,
+           and encoded: `turn_sent` of that body must equal `turn` of the recording.
+  error    (status ≥ 400) `dialect.error` must give exactly the class `failure`; the request is checked as well.
 
-The point is independence: `read`, `request`, `normal`, `turn` and `failure` are written from the provider's documentation
-and share no code with the dialect, nor its way of thinking where there is a simpler one. They may be slow.
+The point is independence: `read`, `request`, `normal`, `turn` and `failure` are written from the provider's
+documentation and share no code with the dialect, nor its way of thinking where there is a simpler one. They may be
+slow.
 
-What `parley.v1` has no word for goes into `provider_options_json` of the request, and counts only if it comes out in the body.
-A wish that `normal` drops on either side must be one that says nothing (a documented default); say so where you drop it.
+What `parley.v1` has no word for goes into `provider_options_json` of the request, and counts only if it comes out in
+the body. A wish that `normal` drops on either side must be one that says nothing (a documented default); say so where
+you drop it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from tests.conformance.recording import Recording
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool call. `id` is empty where the provider gives none; `arguments` are parsed, or the text where it is no JSON."""
+    """A tool call. `id` is empty where there is none; `arguments` are parsed, or the text where it is no JSON."""
 
     id: str
     name: str
@@ -53,7 +55,7 @@ class Answer:
     usage: Mapping[str, int] = field(default_factory=dict)
     """By field name of `v1.Usage`, only what the provider reported; empty: it reported nothing."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Anything else worth comparing, by paths of `v1.ChatResponse`: {"route.model": "gpt-4o", "stop_sequence": "END"}."""
+    """Anything else worth comparing, by paths of `v1.ChatResponse`: {"route.model": "gpt-4o"}."""
     citations: list[str] = field(default_factory=list)
     """URIs (or, without one, titles) of the citations in order."""
     logprobs: list[tuple[str, float]] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Answer:
 
 
 class Inexpressible(Exception):
-    """The recorded request breaks a rule of `parley.v1` itself, such as a turn without content: it cannot be asked at all."""
+    """The recorded request breaks a rule of `parley.v1` itself, such as a turn without content. Says which."""
 
 
 class Adapter(Protocol):
@@ -102,7 +104,7 @@ class ChatAdapter(Adapter, Protocol):
         ...
 
     def turn(self, recording: Recording) -> Any:
-        """What the assistant turn must say when the recorded answer is sent back, as JSON values; None: cannot be told."""
+        """What the assistant turn must say when the answer is sent back, as JSON values; None: cannot be told."""
         ...
 
     def turn_sent(self, body: Any) -> Any:

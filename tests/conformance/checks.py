@@ -32,7 +32,7 @@ class Miss:
 
 
 def check(adapter: ChatAdapter | EmbedAdapter, recording: Recording) -> tuple[list[Miss], list[str]]:
-    """What is wrong, and which checks could not be made. An exception of the dialect is a miss, not the end of the run."""
+    """What is wrong, and which checks could not be made. An exception of the dialect is a miss."""
     chat = hasattr(adapter, "turn")
     checks: dict[str, Callable[[Any, Recording], Iterator[str]]] = {}
     if recording.status >= 400:
@@ -217,7 +217,9 @@ def _replay(adapter: ChatAdapter, recording: Recording) -> Iterator[str]:
         message = dialect.decode(recording.body, target).message
     request.messages.append(message)
     results = [
-        v1.Part(tool_result=v1.ToolResult(tool_call_id=p.tool_call.id, name=p.tool_call.name, parts=[v1.Part(text="done")]))
+        v1.Part(
+            tool_result=v1.ToolResult(tool_call_id=p.tool_call.id, name=p.tool_call.name, parts=[v1.Part(text="done")])
+        )
         for p in message.parts
         if p.HasField("tool_call")
     ]

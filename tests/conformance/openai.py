@@ -98,7 +98,9 @@ class OpenAIChatAdapter:
         )
         for call in message.get("tool_calls") or ():
             function = call["function"]
-            answer.tool_calls.append(ToolUse(call.get("id") or "", function["name"], parsed(function["arguments"] or "{}")))
+            answer.tool_calls.append(
+                ToolUse(call.get("id") or "", function["name"], parsed(function["arguments"] or "{}"))
+            )
         if answer.tool_calls and answer.finish in ("STOP", "UNSPECIFIED"):
             answer.finish = "TOOL_CALL"
         elif native == "tool_calls":
@@ -114,7 +116,11 @@ class OpenAIChatAdapter:
 
     def normal(self, body: Any) -> Any:
         """Without what says nothing: nulls, empty lists, documented defaults; one name for what has two."""
-        said = {name: value for name, value in body.items() if value is not None and name not in ("stream", "stream_options")}
+        said = {
+            name: value
+            for name, value in body.items()
+            if value is not None and name not in ("stream", "stream_options")
+        }
         for old, new in (("max_tokens", "max_completion_tokens"), ("user", "safety_identifier")):
             if old in said:
                 said[new] = said.pop(old)
@@ -135,9 +141,9 @@ class OpenAIChatAdapter:
             if not said["stop"]:
                 del said["stop"]
         match said.get("response_format"):
-            case {"json_schema": {"schema": schema} as named} as form:
+            case {"json_schema": {"schema": schema} as named}:
                 kept = {name: value for name, value in named.items() if value not in (None, "")}
-                said["response_format"] = form | {"json_schema": kept | {"schema": json.dumps(schema)}}
+                said["response_format"] |= {"json_schema": kept | {"schema": json.dumps(schema)}}
         if "tools" in said:
             said["tools"] = [_normal_tool(tool) for tool in said["tools"]]
             if not said["tools"]:
@@ -186,7 +192,9 @@ class OpenAIEmbedAdapter:
         return self._dialect
 
     def target(self, recording: Recording) -> Target:
-        return Target(recording.provider, recording.request.get("model") or "" if recording.request else recording.model)
+        return Target(
+            recording.provider, recording.request.get("model") or "" if recording.request else recording.model
+        )
 
     def read(self, recording: Recording) -> tuple[list[list[float]], Mapping[str, int]]:
         answer = json.loads(recording.body)
@@ -291,7 +299,9 @@ def _usage(said: dict[str, Any]) -> dict[str, int]:
         "input_tokens": said.get("prompt_tokens"),
         "output_tokens": output,
         "total_tokens": said.get("total_tokens"),
-        "cache_read_input_tokens": prompt.get("cached_tokens", said.get("prompt_cache_hit_tokens", said.get("cached_tokens"))),
+        "cache_read_input_tokens": prompt.get(
+            "cached_tokens", said.get("prompt_cache_hit_tokens", said.get("cached_tokens"))
+        ),
         "cache_write_input_tokens": prompt.get("cache_write_tokens"),
         "reasoning_output_tokens": reasoning,
         "accepted_prediction_tokens": completion.get("accepted_prediction_tokens"),
@@ -338,7 +348,10 @@ def _failure(recording: Recording) -> type[GatewayError]:
     body = parsed(recording.body.decode())
     error = body.get("error") if isinstance(body, dict) else None
     code = error.get("code") if isinstance(error, dict) else None
-    if code == "context_length_exceeded" or (isinstance(error, dict) and error.get("type")) == "exceed_context_size_error":
+    if (
+        code == "context_length_exceeded"
+        or (isinstance(error, dict) and error.get("type")) == "exceed_context_size_error"
+    ):
         return ContextLengthExceeded
     if code in ("insufficient_quota", "credit_balance_exhausted"):
         return QuotaExhausted

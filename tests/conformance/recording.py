@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A request and its response. `request` is parsed JSON (None: not recorded, or not JSON); `body` is as on the wire."""
+    """A request and its response. `request` is parsed JSON (None: not recorded); `body` is as on the wire."""
 
     file: str
     """`<provider>/<api>--<scenario>--<seq>.json`"""

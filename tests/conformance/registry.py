@@ -6,8 +6,8 @@ from importlib import import_module
 
 from tests.conformance.adapter import ChatAdapter, EmbedAdapter
 
-FAMILIES = ("openai", "anthropic")
-"""Modules of this package. Each has a tuple ADAPTERS, and may have EXTRA: adapters for servers that merely follow it."""
+FAMILIES = ("openai", "anthropic", "ollama")
+"""Modules of this package. Each has a tuple ADAPTERS, and may have EXTRA: for servers that merely follow it."""
 
 
 def adapters(*, extra: bool = False) -> list[ChatAdapter | EmbedAdapter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.conformance.recording import Recording, walk
 ENOUGH = 0.98
 """Share of the recordings that must pass."""
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Recording], bool]] = {
     "unary": lambda r: r.status < 400 and not r.streamed and "embed" not in r.api,
     "stream": lambda r: r.streamed,
     "tools": lambda r: bool(r.tags & {"tools", "tool_call", "tool_result", "multi_tool"}),

@@ -18,7 +18,12 @@ DONE = b"[DONE]"
 
 def answer(message: dict[str, Any], finish: str | None = "stop", **rest: Any) -> bytes:
     """A unary body."""
-    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish, **rest.pop("choice", {})}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", **message},
+        "finish_reason": finish,
+        **rest.pop("choice", {}),
+    }
     head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "gpt-4o-2024-08-06"}
     return json.dumps(head | {"choices": [choice]} | rest).encode()
 

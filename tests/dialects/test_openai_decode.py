@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -144,7 +145,9 @@ def test_answer_of_nothing_is_one_empty_text(content: Any) -> None:
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_comes_first_and_remembers_its_field(field: str) -> None:
     parts = compatible(answer({"content": "42", field: "hm"})).message.parts
-    state = v1.ReplayState(provider="local", model="some-model", data=json.dumps({"field": field}, separators=(",", ":")).encode())
+    state = v1.ReplayState(
+        provider="local", model="some-model", data=json.dumps({"field": field}, separators=(",", ":")).encode()
+    )
     assert list(parts) == [v1.Part(reasoning=v1.ReasoningPart(text="hm"), replay_state=state), v1.Part(text="42")]
 
 
@@ -254,8 +257,12 @@ def test_blank_lines_before_the_answer_are_no_harm() -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "stop"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["type", "text", "function", "name", "arguments", "id", "index"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "text", "function", "name", "arguments", "id", "index"]), inner, max_size=3
+        )
+    ),
     max_leaves=8,
 )
 
@@ -275,7 +282,5 @@ def test_nonsense_is_an_error_of_ours_or_an_answer(message: dict[str, Any], rest
         json.dumps({"choices": rest}).encode(),
         json.dumps({"choices": [{"message": rest}]}).encode(),
     ):
-        try:
-            compatible(body)
-        except GatewayError as error:
-            assert error.reason
+        with suppress(GatewayError):  # and nothing else
+            assert compatible(body).message.parts

@@ -28,13 +28,17 @@ def text(words: str) -> v1.Part:
     return v1.Part(text=words)
 
 
-def call(request: v1.ChatRequest, target: Target = OPENAI, quirks: Quirks | None = None, *, stream: bool = False) -> HttpCall:
+def call(
+    request: v1.ChatRequest, target: Target = OPENAI, quirks: Quirks | None = None, *, stream: bool = False
+) -> HttpCall:
     if not request.messages:
         request.messages.append(user(text("hi")))
     return OpenAIChat(quirks).encode(request, target, stream=stream)
 
 
-def body(request: v1.ChatRequest, target: Target = OPENAI, quirks: Quirks | None = None, *, stream: bool = False) -> Any:
+def body(
+    request: v1.ChatRequest, target: Target = OPENAI, quirks: Quirks | None = None, *, stream: bool = False
+) -> Any:
     return json.loads(call(request, target, quirks, stream=stream).body)
 
 
@@ -88,7 +92,9 @@ def test_several_texts_are_blocks_at_openai_and_one_string_elsewhere() -> None:
 def test_media() -> None:
     png, wav, pdf = b"\x89PNG", b"RIFF", b"%PDF"
     said = user(
-        v1.Part(image=v1.ImagePart(source=v1.MediaSource(data=png, mime_type="image/png"), detail=v1.IMAGE_DETAIL_HIGH)),
+        v1.Part(
+            image=v1.ImagePart(source=v1.MediaSource(data=png, mime_type="image/png"), detail=v1.IMAGE_DETAIL_HIGH)
+        ),
         v1.Part(image=v1.ImagePart(source=v1.MediaSource(uri="https://example.com/a.png"))),
         v1.Part(audio=v1.AudioPart(source=v1.MediaSource(data=wav, mime_type="audio/x-wav"))),
         v1.Part(document=v1.DocumentPart(source=v1.MediaSource(data=pdf, mime_type="application/pdf"), title="a.pdf")),
@@ -107,7 +113,10 @@ def test_media() -> None:
 @pytest.mark.parametrize(
     ("part", "field"),
     [
-        (v1.Part(audio=v1.AudioPart(source=v1.MediaSource(uri="https://a/b"))), "messages[0].parts[0].audio.source.uri"),
+        (
+            v1.Part(audio=v1.AudioPart(source=v1.MediaSource(uri="https://a/b"))),
+            "messages[0].parts[0].audio.source.uri",
+        ),
         (
             v1.Part(audio=v1.AudioPart(source=v1.MediaSource(data=b"x", mime_type="audio/ogg"))),
             "messages[0].parts[0].audio.source.mime_type",
@@ -249,7 +258,7 @@ def test_effort_is_sent_or_clamped_with_a_warning() -> None:
     assert body(v1.ChatRequest(reasoning=least), SERVER, Quirks(efforts=("none", "low")))["reasoning_effort"] == "low"
 
 
-# ------------------------------------------------------------------------------------------------------ tools and output
+# ----------------------------------------------------------------------------------------------------- tools and output
 
 
 SCHEMA = '{"type":"object","properties":{"z":{"type":"string"},"a":{"type":"number"}},"required":["z"]}'
@@ -257,7 +266,10 @@ SCHEMA = '{"type":"object","properties":{"z":{"type":"string"},"a":{"type":"numb
 
 def tools(*names: str, **choice: Any) -> v1.ChatRequest:
     return v1.ChatRequest(
-        tools=[v1.Tool(function=v1.FunctionTool(name=name, description="d", parameters_json_schema=SCHEMA)) for name in names],
+        tools=[
+            v1.Tool(function=v1.FunctionTool(name=name, description="d", parameters_json_schema=SCHEMA))
+            for name in names
+        ],
         tool_choice=v1.ToolChoice(**choice),
     )
 
@@ -456,14 +468,17 @@ def test_cache_tier_user_and_output_options() -> None:
         output=v1.OutputOptions(verbosity="low", predicted_text="so far"),
         metadata={"team": "a"},
     )
-    assert body(request).items() >= {
-        "prompt_cache_key": "k",
-        "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
-        "service_tier": "flex",
-        "safety_identifier": "u1",
-        "verbosity": "low",
-        "prediction": {"type": "content", "content": "so far"},
-    }.items()
+    assert (
+        body(request).items()
+        >= {
+            "prompt_cache_key": "k",
+            "prompt_cache_options": {"mode": "explicit", "ttl": "30m"},
+            "service_tier": "flex",
+            "safety_identifier": "u1",
+            "verbosity": "low",
+            "prediction": {"type": "content", "content": "so far"},
+        }.items()
+    )
     assert "metadata" not in body(request)
     made = call(request, SERVER, COMPATIBLE)
     assert json.loads(made.body)["user"] == "u1"

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from parley import v1
 from parley.fold import fold
-from parley_server.core.errors import GatewayError, Overloaded, ProtocolError, RateLimited, StreamInterrupted, Unavailable
+from parley_server.core.errors import (
+    GatewayError,
+    Overloaded,
+    ProtocolError,
+    RateLimited,
+    StreamInterrupted,
+    Unavailable,
+)
 from parley_server.dialects.framing.sse import SSE
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from tests.dialects.openai_wire import DONE, OPENAI, SERVER, call, chunk, events, streamed, texts
@@ -169,7 +176,11 @@ def test_tool_calls_stream_as_they_are_written() -> None:
         ),
         pytest.param([call(0, id="c1", name="f")], [("c1", "f", "{}")], id="no_arguments"),
         pytest.param(
-            [chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": {"z": 1, "a": 2}}}]})],
+            [
+                chunk(
+                    {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": {"z": 1, "a": 2}}}]}
+                )
+            ],
             [("c", "f", '{"z":1,"a":2}')],
             id="arguments_as_object",
         ),
@@ -237,7 +248,9 @@ def test_reasoning_ends_where_text_begins() -> None:
 
 def test_blocks_of_reasoning_are_put_together_until_the_end() -> None:
     def piece(**said: Any) -> bytes:
-        return chunk({"reasoning_details": [{"type": "reasoning.text", "index": 0, **said}], "reasoning": said.get("text")})
+        return chunk(
+            {"reasoning_details": [{"type": "reasoning.text", "index": 0, **said}], "reasoning": said.get("text")}
+        )
 
     frames = [piece(text="h"), piece(text="m"), *texts("42"), piece(signature="sig"), chunk({}, "stop"), DONE]
     parts = streamed(frames, SERVER, COMPATIBLE).message.parts
@@ -344,8 +357,8 @@ def test_every_strict_prefix_of_the_bytes_is_interrupted(data: st.DataObject) ->
     end = data.draw(st.integers(0, len(body) - len(b"\n\n") - 1))
     framing, decoder = SSE(), OpenAIChat().decoder(OPENAI)
     decoder.feed(framing.feed(body[:end]))
+    decoder.feed(framing.finish())
     with pytest.raises(StreamInterrupted):
-        decoder.feed(framing.finish())
         decoder.finish()
 
 
@@ -381,7 +394,9 @@ def test_error_inside_the_stream(before: list[bytes], frame: dict[str, Any], err
     assert raised.value.provider_error.message
 
 
-@pytest.mark.parametrize("frame", [b"{", b"[]", b"7", b'{"choices":[{"index":0,"delta":{"content":{"a":1}}}]}', b"\xff"])
+@pytest.mark.parametrize(
+    "frame", [b"{", b"[]", b"7", b'{"choices":[{"index":0,"delta":{"content":{"a":1}}}]}', b"\xff"]
+)
 def test_nonsense(frame: bytes) -> None:
     decoder = OpenAIChat().decoder(OPENAI)
     try:
@@ -394,14 +409,20 @@ def test_nonsense(frame: bytes) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", "a", "stop"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["type", "text", "function", "name", "arguments", "id", "index", "custom", "delta"]), inner, max_size=3
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "text", "function", "name", "arguments", "id", "index", "custom", "delta"]),
+            inner,
+            max_size=3,
+        )
     ),
     max_leaves=8,
 )
 deltas = st.dictionaries(
-    st.sampled_from(["role", "content", "refusal", "tool_calls", "annotations", "reasoning", "reasoning_details", "audio"]),
+    st.sampled_from(
+        ["role", "content", "refusal", "tool_calls", "annotations", "reasoning", "reasoning_details", "audio"]
+    ),
     json_values,
 )
 

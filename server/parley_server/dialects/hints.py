@@ -15,16 +15,23 @@ _LONGEST_READ = 8192  # characters of a message that are looked at at all
 
 _CREDENTIALS = re.compile(
     r"""
-      \b(?:sk|pk|rk|key|gsk|xai|hf|r8|pplx|nvapi|csk|ghp|gho|AKIA|ASIA|AIza)[-_A-Z0-9][-\w*.]{6,}  # prefixed keys, masked too
-    | \beyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?                                                        # JSON web tokens
-    | (?<=://)[^\s/@:]+:[^\s/@]+(?=@)                                                               # user:password in a URL
-    | (?<![\w-])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{32,}(?![\w-])                             # long random words
+      # keys with a prefix, masked ones too
+      \b (?:sk|pk|rk|key|gsk|xai|hf|r8|pplx|nvapi|csk|ghp|gho|AKIA|ASIA|AIza) [-_A-Z0-9] [-\w*.]{6,}
+      # JSON web tokens
+    | \b eyJ [\w-]{8,} \. [\w-]{8,} (?:\.[\w-]*)?
+      # user:password in a URL
+    | (?<=://) [^\s/@:]+ : [^\s/@]+ (?=@)
+      # long random words
+    | (?<![\w-]) (?=[A-Za-z]*\d) (?=\d*[A-Za-z]) [A-Za-z0-9]{32,} (?![\w-])
     """,
     re.VERBOSE,
 )
 _NAMED_CREDENTIALS = re.compile(
-    r"""(?ix) ( \b (?: bearer \s+ | (?: api[-_\ ]?key | access[-_\ ]?token | password | secret ) ["']? \s* [:=] \s* ["']? ) )
-    [^\s"',;}]{4,}"""
+    r"""
+    ( \b (?: bearer \s+ | (?: api[-_\ ]?key | access[-_\ ]?token | password | secret ) ["']? \s* [:=] \s* ["']? ) )
+    [^\s"',;}]{4,}
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 _GO_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 _LIMITS = ("requests", "tokens")
@@ -33,8 +40,8 @@ _LIMITS = ("requests", "tokens")
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait at least, as the headers (names in lower case) say; None if they say nothing usable.
 
-    `retry-after-ms`, then `retry-after` (seconds or HTTP date), then the longest `x-ratelimit-reset-*` of the limits that
-    have nothing left.
+    `retry-after-ms`, then `retry-after` (seconds or HTTP date), then the longest `x-ratelimit-reset-*` of the limits
+    that have nothing left.
     """
     if (milliseconds := _number(headers.get("retry-after-ms", ""))) is not None:
         return milliseconds / 1000
@@ -52,7 +59,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def go_duration(text: str) -> float | None:
-    """Seconds of a duration as Go prints it (`6m0s`, `20ms`, `2m59.56s`) or as plain seconds; None for anything else."""
+    """Seconds of a duration as Go prints it (`6m0s`, `20ms`, `2m59.56s`) or of a plain number; else None."""
     text = text.strip()
     match = _GO_DURATION.fullmatch(text)
     if not text or match is None:

@@ -19,7 +19,7 @@ _CONTEXT_FIELDS = ("max_model_len", "context_length", "context_window", "max_con
 
 
 class OpenAIModels:
-    """The dialect of `GET /models`. OpenAI itself tells names and dates only; others tell the context window as well."""
+    """The dialect of `GET /models`. OpenAI tells names and dates only; others tell the context window as well."""
 
     def encode(self, cursor: str = "") -> HttpCall:
         """The one call: the listing has no pages."""

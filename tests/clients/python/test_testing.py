@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from runpy import run_path
 
@@ -83,6 +86,37 @@ def test_the_environment_does_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PARLEY_TOKEN", "of another gateway")
     with Gateway() as gateway, gateway.client() as client:
         assert client.info().providers == ["mock"]
+
+
+def test_without_the_server_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "parley_server", None)
+    with pytest.raises(ImportError, match=r"parley-client\[testing\]"):
+        Gateway().start()
+
+
+def test_texts_of_all_kinds_reach_the_models() -> None:
+    text = "naïve 🎉 \x7f 'quoted' \"twice\": {yes}\n# no"
+    with Gateway({"parrot": {"reply": text}}) as gateway, gateway.client() as client:
+        assert client.chat("mock/parrot", "say it").text == text
+
+
+def test_it_is_a_plugin_for_projects_of_others(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["parley.testing"]\n')
+    (tmp_path / "test_theirs.py").write_text(
+        "import pytest\n"
+        "@pytest.fixture\n"
+        "def parley_models():\n"
+        "    return {'weather': {'reply': 'sunny'}}\n"
+        "def test_theirs(parley_gateway):\n"
+        "    with parley_gateway.client() as client:\n"
+        "        assert client.chat('mock/weather', 'hello').text == 'sunny'\n"
+        "    assert parley_gateway.requests[-1].body['messages'][-1]['content'] == 'hello'\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
 
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "clients/python/examples"

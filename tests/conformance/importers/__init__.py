@@ -1,1 +1,1 @@
-"""From recorded request bodies to requests of `parley.v1`, written without a look at the encoders they are held against."""
+"""From recorded request bodies to requests of `parley.v1`, written without a look at the encoders they test."""

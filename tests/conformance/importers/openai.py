@@ -20,6 +20,7 @@ _ROLES = {
     "tool": v1.ROLE_TOOL,
 }
 _DETAILS = {"low": v1.IMAGE_DETAIL_LOW, "high": v1.IMAGE_DETAIL_HIGH, "original": v1.IMAGE_DETAIL_ORIGINAL}
+_EFFORTS = {name.removeprefix("REASONING_EFFORT_").lower(): effort for name, effort in v1.ReasoningEffort.items()}
 _SAMPLING = {
     "max_tokens": "max_output_tokens",
     "max_completion_tokens": "max_output_tokens",
@@ -63,8 +64,8 @@ def chat_request(body: dict[str, Any], provider: str, *, reasoning_fields: tuple
             left["tool_choice"] = choice
     if "parallel_tool_calls" in left:
         request.tool_choice.parallel_tool_calls = left.pop("parallel_tool_calls")
-    if "reasoning_effort" in left and f"REASONING_EFFORT_{left['reasoning_effort']}".upper() in v1.ReasoningEffort.keys():
-        request.reasoning.effort = v1.ReasoningEffort.Value(f"REASONING_EFFORT_{left.pop('reasoning_effort').upper()}")
+    if left.get("reasoning_effort") in _EFFORTS:
+        request.reasoning.effort = _EFFORTS[left.pop("reasoning_effort")]
     _output(request, left)
     _rest(request, left)
     if left:
@@ -74,7 +75,9 @@ def chat_request(body: dict[str, Any], provider: str, *, reasoning_fields: tuple
 
 def embed_request(body: dict[str, Any], provider: str) -> v1.EmbedRequest:
     """The request that `body` makes."""
-    left = {name: value for name, value in body.items() if value is not None and name not in ("model", "encoding_format")}
+    left = {
+        name: value for name, value in body.items() if value is not None and name not in ("model", "encoding_format")
+    }
     request = v1.EmbedRequest(model=f"{provider}/{body.get('model', '')}")
     given = left.pop("input")
     if isinstance(given, str) or (given and isinstance(given[0], int)):
@@ -94,14 +97,16 @@ def embed_request(body: dict[str, Any], provider: str) -> v1.EmbedRequest:
 
 
 def _output(request: v1.ChatRequest, left: dict[str, Any]) -> None:
-    match left.get("response_format"):
+    form: Any = left.get("response_format")
+    match form:
         case {"type": "text"}:
             request.output.text.SetInParent()
             del left["response_format"]
         case {"type": "json_object", **rest} if not rest:
             request.output.json_object.SetInParent()
             del left["response_format"]
-        case {"type": "json_schema", "json_schema": {"schema": schema, **named}, **rest} if not rest:
+        case {"type": "json_schema", "json_schema": {"schema": schema}, **rest} if not rest:
+            named: dict[str, Any] = form["json_schema"]
             asked = request.output.json_schema
             asked.json_schema = json.dumps(schema)
             asked.name = named.get("name") or ""
@@ -157,7 +162,8 @@ def _choose(choice: v1.ToolChoice, said: Any) -> bool:
 
 def _tool(tool: dict[str, Any], provider: str) -> v1.Tool:
     match tool:
-        case {"type": "function", "function": {"name": str(name), **rest}}:
+        case {"type": "function", "function": {"name": str(name)}}:
+            rest: dict[str, Any] = tool["function"]
             said = v1.FunctionTool(name=name, description=rest.get("description") or "")
             if rest.get("parameters") is not None:
                 said.parameters_json_schema = json.dumps(rest["parameters"])
@@ -222,7 +228,7 @@ def _part(block: dict[str, Any], provider: str) -> v1.Part:
             return part
         case {"type": "image_url", "image_url": {"url": str(url), **rest}} if rest.keys() <= {"detail"}:
             image = v1.ImagePart(source=_source(url))
-            image.detail = _DETAILS.get(rest.get("detail") or "auto", v1.IMAGE_DETAIL_UNSPECIFIED)
+            image.detail = _DETAILS.get(block["image_url"].get("detail") or "auto", v1.IMAGE_DETAIL_UNSPECIFIED)
             return v1.Part(image=image)
         case {"type": "input_audio", "input_audio": {"data": str(data), "format": ("wav" | "mp3") as form}}:
             mime = "audio/wav" if form == "wav" else "audio/mpeg"

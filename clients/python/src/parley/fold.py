@@ -18,10 +18,11 @@ _MOST_LOGPROBS = 500
 class _OpenPart:
     """A part and the fragments it has received, joined only when somebody asks."""
 
-    __slots__ = ("citations", "fragments", "part")
+    __slots__ = ("citations", "fragments", "kind", "part")
 
     def __init__(self, part: v1.Part) -> None:
         self.part = part
+        self.kind = part.WhichOneof("kind")
         self.fragments: list[str] = []
         self.citations: list[v1.Citation] = []
 
@@ -84,7 +85,7 @@ class Fold:
     def kind(self, part_index: int) -> str | None:
         """The kind of a part that has begun ("text", "tool_call", …); None if it has none that is known here."""
         opened = self._parts.get(part_index)
-        return opened.part.WhichOneof("kind") if opened else None
+        return opened.kind if opened else None
 
     def _delta(self, delta: v1.PartDelta) -> None:
         opened = self._parts.get(delta.part_index)

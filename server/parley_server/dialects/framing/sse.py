@@ -1,8 +1,8 @@
 """Cuts server-sent events into the payloads of their `data:` fields.
 
-After the WHATWG standard (HTML, §9.2): CRLF, CR and LF end lines, comments and other fields are skipped, several `data:`
-lines of an event are joined by LF, a byte order mark is skipped. Event names are left out because every provider repeats
-them inside the payload; events without payload are left out because none gives them a meaning.
+After the WHATWG standard (HTML, §9.2): CRLF, CR and LF end lines, comments and other fields are skipped, several
+`data:` lines of an event are joined by LF, a byte order mark is skipped. Event names are left out because every
+provider repeats them inside the payload; events without payload are left out because none gives them a meaning.
 """
 
 from __future__ import annotations

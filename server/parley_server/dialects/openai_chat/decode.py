@@ -38,7 +38,7 @@ _NATURAL = (v1.FINISH_REASON_UNSPECIFIED, v1.FINISH_REASON_STOP, v1.FINISH_REASO
 
 
 MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
-"""What reading JSON of another shape than expected raises: a number where a text belongs, a list instead of an object."""
+"""What reading JSON of another shape than expected raises: a number where a text belongs, say."""
 
 
 def decode(body: bytes, target: Target, quirks: Quirks) -> v1.ChatResponse:

@@ -235,7 +235,7 @@ def _prompt_cache(body: Body, request: v1.ChatRequest, wishes: Wishes) -> None:
 
 
 def _leave_out(body: Body, target: Target, quirks: Quirks, wishes: Wishes) -> None:
-    """Take out of `body` what the server or the model does not take; a value that is the default anyway says nothing."""
+    """Take out of `body` what the server or the model refuses; a value that is the default anyway says nothing."""
     out = quirks.missing
     if quirks.model_families:
         out |= refused(target.model, body.get("reasoning_effort", ""))

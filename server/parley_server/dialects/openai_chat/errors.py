@@ -82,8 +82,8 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     529: Overloaded,
 }
 _TOO_LONG = re.compile(
-    r"context (?:length|window|size)|maximum context|exceeded model token limit|(?:prompt|input) is too long|too many tokens"
-    r"|range of input length",
+    r"context (?:length|window|size)|maximum context|exceeded model token limit|(?:prompt|input) is too long"
+    r"|too many tokens|range of input length",
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"(?:incorrect|invalid) api key", re.IGNORECASE)

@@ -1,9 +1,9 @@
 """From messages of parts to the `messages` of chat completions.
 
-What the format cannot say is moved or said in words, by these rules. Images and documents in tool results go into a user
-message behind the run of tool messages, since tool messages are text only. A failed tool's text begins with "Error: ".
-Documents of type text/* are text. Content that cannot be said in any way refuses the request: an answer to half a question
-helps nobody.
+What the format cannot say is moved or said in words, by these rules. Images and documents in tool results go into a
+user message behind the run of tool messages, since tool messages are text only. A failed tool's text begins with
+"Error: ". Documents of type text/* are text. Content that cannot be said in any way refuses the request: an answer to
+half a question helps nobody.
 """
 
 from __future__ import annotations

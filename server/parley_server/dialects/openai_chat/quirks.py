@@ -82,7 +82,7 @@ class Quirks:
     def openai(cls) -> Quirks:
         """api.openai.com."""
         return cls(
-            token_limit_field="max_completion_tokens",  # noqa: S106  # a field, not a password
+            token_limit_field="max_completion_tokens",
             developer_role=True,
             text_as_string=False,
             refusal_field=True,

@@ -1,8 +1,8 @@
 """From the chunks of a stream to events.
 
 Text and tool calls stay open until the end, because citations, and fragments of an earlier call, may still come;
-reasoning ends where something else begins. The answer ends with [DONE]. Where a server is not known to send it always, the
-end of the connection after a finish reason will do; usage that was still to come is then lost.
+reasoning ends where something else begins. The answer ends with [DONE]. Where a server is not known to send it always,
+the end of the connection after a finish reason will do; usage that was still to come is then lost.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class AsyncStream:
 
     Leaving the `with` block early cancels the call, and the work of the provider with it. All lenses read the same
     events: what one has taken the others do not see again, but `reply()` and `partial` know all of them. A stream that
-    breaks raises a typed error; `partial` keeps what has arrived. One reader at a time; `cancel()` may come from any.
+    breaks raises a typed error; `partial` keeps what has arrived. One reader at a time; others may call `cancel()`.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class AsyncStream:
         self._on_progress = on_progress
         self._progress = Progress()
         self._fold = Fold()
+        self._begun = False
         self._over = False
         self._error: ParleyError | None = None
 
@@ -100,7 +101,7 @@ class AsyncStream:
         try:
             event = await anext(self._incoming, None)
         except grpc.RpcError as error:
-            self._error = from_rpc(error, self._address, begun=self._progress.events > 0)
+            self._error = from_rpc(error, self._address, begun=self._begun)
             raise self._error from error
         except wire.Stopped:
             if wire.task_is_cancelled():  # it is not about this call, or not only
@@ -113,9 +114,10 @@ class AsyncStream:
                 self._error = Truncated("the stream ended before the answer was complete, without saying why")
                 raise self._error
             return None
+        self._begun = True
         self._fold.feed(event)
-        self._progress.feed(event)
         if self._on_progress is not None:
+            self._progress.feed(event)
             self._on_progress(self._progress)
         return event
 

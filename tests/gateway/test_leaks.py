@@ -1,0 +1,185 @@
+"""Callers who go away leave nothing behind: no connection, no task, no file, no memory.
+
+Streams are abandoned in every phase: before the head, before the content, between two events, in full flow. Their
+number is PARLEY_CANCELLATIONS, 500 unless set; a soak of 5,000 takes a minute or two:
+
+    PARLEY_CANCELLATIONS=5000 pytest tests/gateway/test_leaks.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from tests.gateway.process import Gateway, ask, config, gateway, stream
+from tests.gateway.wire import EVENT_STREAM, by_model, openai_chunk, openai_says, sse
+from tests.upstream import Exchange, Upstream, scripted
+
+CANCELLATIONS = int(os.environ.get("PARLEY_CANCELLATIONS", "500"))
+CANCELLED_UNARY = 300
+AT_ONCE = 20
+WARM_UP = 200
+GROWTH = 8 * 1024  # kB that the process may have grown by once it is warm: what allocators round up to
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60 + CANCELLATIONS / 10)]
+PHASES = ("silent", "headed", "begun", "flowing")
+
+
+async def silent(exchange: Exchange) -> None:
+    await exchange.stall()
+
+
+async def headed(exchange: Exchange) -> None:
+    await exchange.head(200, EVENT_STREAM)
+    await exchange.stall()
+
+
+async def begun(exchange: Exchange) -> None:
+    await exchange.head(200, EVENT_STREAM)
+    await exchange.chunk(sse(openai_chunk({"content": "well"})))
+    await exchange.stall()
+
+
+async def flowing(exchange: Exchange) -> None:
+    await exchange.head(200, EVENT_STREAM)
+    for _ in range(100_000):
+        if exchange.gone:
+            return
+        await exchange.chunk(sse(openai_chunk({"content": "x" * 500})))
+        await asyncio.sleep(0.002)
+    raise AssertionError("nobody stopped the flow")
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the gateway holds; memory in kB."""
+
+    calls: int
+    open: int
+    tasks: list[str]
+    files: int
+    memory: int
+
+
+@dataclass
+class Scene:
+    """A gateway that can be looked into, in front of a provider that counts its connections."""
+
+    server: Gateway
+    upstream: Upstream
+
+    async def held(self) -> Held:
+        seen = len(self.server.log)
+        os.kill(self.server.pid, signal.SIGUSR1)
+        async with asyncio.timeout(10):
+            while not (told := [line for line in self.server.log[seen:] if line["event"] == "inspected"]):
+                await asyncio.sleep(0.01)
+        status = Path(f"/proc/{self.server.pid}/status").read_text()
+        memory = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+        files = len(os.listdir(f"/proc/{self.server.pid}/fd"))
+        return Held(told[0]["calls"], told[0]["open"], told[0]["tasks"], files, memory)
+
+    async def settled(self, before: Held | None = None) -> Held:
+        """What it holds once all that was abandoned is gone: no more tasks and files than `before`."""
+        assert await self.upstream.closed_within(10), f"{self.upstream.open_connections} connections stay open"
+        for _ in range(100):
+            held = await self.held()
+            grown = before is not None and (len(held.tasks) > len(before.tasks) or held.files > before.files)
+            if not (held.calls or held.open or grown):
+                return held
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"it still holds {held}; before: {before}")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    plays = {"silent": silent, "headed": headed, "begun": begun, "flowing": flowing, "says": openai_says("still here")}
+    async with scripted(by_model(plays)) as upstream:
+        providers = {"up": {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1"}}
+        folder = tmp_path_factory.mktemp("gateway")
+        async with gateway(config(providers=providers), folder, module="tests.gateway.inspected") as server:
+            yield Scene(server, upstream)
+            assert not [line for line in server.log if line.get("level") in ("error", "critical")], server.log[-20:]
+
+
+async def abandon_stream(scene: Scene, phase: str) -> None:
+    call = scene.server.stub.StreamChat(stream(f"up/{phase}"))
+    if phase in ("silent", "headed"):
+        waiting = asyncio.ensure_future(anext(aiter(call)))
+        await asyncio.sleep(0.02 * random.random())
+    else:
+        waiting = asyncio.ensure_future(anext(aiter(call)))
+        await waiting
+    call.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert await call.code() is grpc.StatusCode.CANCELLED
+
+
+async def abandon_unary(scene: Scene, phase: str) -> None:
+    call = scene.server.stub.Chat(ask(f"up/{phase}"))
+    await asyncio.sleep(0.03 * random.random())
+    call.cancel()
+    assert await call.code() is grpc.StatusCode.CANCELLED
+
+
+async def abandon(scene: Scene, count: int, one: Callable[[Scene, str], Awaitable[None]], phases: Any = PHASES) -> None:
+    """Abandon `count` calls, a few at a time, the phases in turn."""
+    left = iter(range(count))
+
+    async def caller() -> None:
+        for number in left:
+            await one(scene, phases[number % len(phases)])
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(caller())
+
+
+async def test_abandoned_streams_leave_nothing_behind(scene: Scene) -> None:
+    await abandon(scene, WARM_UP, abandon_stream)
+    warm = await scene.settled()
+    asked = len(scene.upstream.requests)
+    await abandon(scene, CANCELLATIONS, abandon_stream)
+    after = await scene.settled(warm)
+    assert len(scene.upstream.requests) - asked > CANCELLATIONS * 0.7, "most of them have to get as far as the provider"
+    print(f"{CANCELLATIONS} streams: {warm.memory} kB before, {after.memory} kB after; {len(after.tasks)} tasks, {after.files} files")
+    assert after.memory - warm.memory < GROWTH
+    assert (await scene.server.stub.Chat(ask("up/says"))).message.parts[0].text == "still here"
+
+
+async def test_abandoned_unary_calls_leave_nothing_behind(scene: Scene) -> None:
+    await abandon(scene, WARM_UP // 2, abandon_unary, ("silent",))
+    warm = await scene.settled()
+    asked = len(scene.upstream.requests)
+    await abandon(scene, CANCELLED_UNARY, abandon_unary, ("silent",))
+    after = await scene.settled(warm)
+    assert len(scene.upstream.requests) - asked > CANCELLED_UNARY * 0.5, "most of them have to get as far as the provider"
+    print(f"{CANCELLED_UNARY} unary calls: {warm.memory} kB before, {after.memory} kB after")
+    assert after.memory - warm.memory < GROWTH
+    assert (await scene.server.stub.Chat(ask("up/says"))).message.parts[0].text == "still here"
+
+
+async def test_calls_that_end_well_share_few_connections(scene: Scene) -> None:
+    opened = len(scene.upstream.connections)
+
+    async def caller() -> None:
+        for _ in range(10):
+            await scene.server.stub.Chat(ask("up/says"))
+            async for _ in scene.server.stub.StreamChat(stream("up/says")):
+                pass
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(caller())
+    assert len(scene.upstream.connections) - opened <= AT_ONCE
+    assert scene.upstream.open_connections <= AT_ONCE
