@@ -13,6 +13,7 @@ from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 
 OPENAI = Target("openai", "gpt-4o")
 SERVER = Target("local", "some-model")
+COMPATIBLE = Quirks.compatible()
 DONE = b"[DONE]"
 
 
@@ -60,3 +61,15 @@ def events(
 def streamed(frames: Iterable[bytes], target: Target = OPENAI, quirks: Quirks | None = None) -> v1.ChatResponse:
     """The answer that a stream adds up to."""
     return fold(events(frames, target, quirks))
+
+
+def kinds(found: list[v1.StreamChatResponse]) -> list[str | None]:
+    return [event.WhichOneof("event") for event in found]
+
+
+def calls(response: v1.ChatResponse) -> list[tuple[str, str, str]]:
+    return [
+        (part.tool_call.id, part.tool_call.name, part.tool_call.arguments_json)
+        for part in response.message.parts
+        if part.HasField("tool_call")
+    ]

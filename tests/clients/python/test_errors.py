@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
 import parley
-from parley import errors, v1
+from parley import errors, status, v1
 from parley_server.core import errors as server
 from tests.clients.python.peer import Fail, Peer
 
@@ -231,7 +231,7 @@ def test_tls_against_a_plain_gateway_names_tls(peer: Peer) -> None:
 )
 def test_advice_fits_what_grpc_says(message: str, advice: str) -> None:
     error = grpc.aio.AioRpcError(Code.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details=message)
-    known = errors.from_rpc(error, "gateway:50051")
+    known = status.from_rpc(error, "gateway:50051")
     assert isinstance(known, parley.ConnectionFailed)
     assert advice in str(known)
     assert message in str(known)

@@ -11,11 +11,12 @@ import grpc
 
 from parley import v1
 from parley._async import wire
-from parley.errors import Cancelled, ParleyError, Truncated, from_rpc
+from parley.errors import Cancelled, ParleyError, Truncated
 from parley.files import growing_file
 from parley.fold import Fold
 from parley.progress import Progress
 from parley.reply import Reply
+from parley.status import from_rpc
 
 
 class AsyncStream:

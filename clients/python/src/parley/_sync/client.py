@@ -19,7 +19,7 @@ from parley._sync import wire
 from parley._sync.stream import Stream
 from parley.channel import SERVICE, Headers, Options, call_headers, dial
 from parley.channel import service_config as default_config
-from parley.errors import Cancelled, ProtocolError, from_rpc
+from parley.errors import Cancelled, ProtocolError
 from parley.health import Health
 from parley.progress import Progress
 from parley.reply import Embeddings, Reply, ToolCall, ToolRun
@@ -36,6 +36,7 @@ from parley.request import (
     embed_request,
     stream_request,
 )
+from parley.status import from_rpc
 from parley.tools import AnyTool
 
 Asked = TypeVar("Asked", bound=Message)

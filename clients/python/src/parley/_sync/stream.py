@@ -14,11 +14,12 @@ import grpc
 
 from parley import v1
 from parley._sync import wire
-from parley.errors import Cancelled, ParleyError, Truncated, from_rpc
+from parley.errors import Cancelled, ParleyError, Truncated
 from parley.files import growing_file
 from parley.fold import Fold
 from parley.progress import Progress
 from parley.reply import Reply
+from parley.status import from_rpc
 
 
 class Stream:

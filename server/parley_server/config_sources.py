@@ -1,0 +1,131 @@
+"""The two sources of a configuration as plain data: YAML text, and variables. Pure: the environment is an argument."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Hashable, Mapping
+from typing import Any
+
+import yaml
+
+_PREFIX = "PARLEY_"
+_USUAL_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+_USUAL_PORTS = {"ollama": "11434", "http": "80", "https": "443"}
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `problems` has one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types; a key that is there twice is an error, not a setting that silently wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key, _ in node.value:
+            said = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
+            if said in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(said)
+        return super().construct_mapping(node, deep)
+
+
+def parsed(text: str) -> Any:
+    """The value of a YAML text. Raises ConfigError, which repeats no line of the text: it may hold a credential."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506  # a safe one
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        problem = f"not YAML: {error.problem}{where}"
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-13-45
+        problem = "not YAML: a character or a value that cannot be"
+    raise ConfigError([problem])
+
+
+def override(
+    data: dict[str, Any], environ: Mapping[str, str], top: Collection[str]
+) -> tuple[dict[str, str], list[str]]:
+    """Set in `data` what variables say. Gives the variable behind each path, and what is wrong with the others.
+
+    `top`: settings that stand in no section. Other variables of one level are not ours: Kubernetes makes them
+    (`PARLEY_PORT`, …) for a service of this name.
+    """
+    variables: dict[str, str] = {}
+    problems: list[str] = []
+    for variable, value in sorted(environ.items()):
+        name = variable.removeprefix(_PREFIX).lower()
+        if not variable.startswith(_PREFIX) or not ("__" in name or name in top):
+            continue
+        *levels, last = name.split("__")
+        section: Any = data
+        path = []
+        for level in levels:
+            path.append(_spelt(section, level))
+            section = section.setdefault(path[-1], {})
+            if not isinstance(section, dict):
+                problems.append(f"{variable}: {'.'.join(path)} is not a section")
+                break
+        else:
+            path.append(_spelt(section, last))
+            try:
+                section[path[-1]] = parsed(value)
+            except ConfigError as error:
+                problems += [f"{variable}: {problem}" for problem in error.problems]
+            variables[".".join(path)] = variable
+    return variables, problems
+
+
+def _spelt(section: Mapping[str, Any], level: str) -> str:
+    """The key of `section` that `level` of a variable's name means; `level` itself if none is like it."""
+    alike = [key for key in section if isinstance(key, str) and re.sub(r"[-.]", "_", key) == level]
+    return level if level in section or not alike else alike[0]
+
+
+def standard_telemetry(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the variables of OpenTelemetry say of the settings that are ours; the rest the SDK reads itself."""
+
+    def first(*names: str) -> str:
+        return next((environ[name] for name in names if environ.get(name)), "")
+
+    found: dict[str, Any] = {}
+    if first("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        found["enabled"] = environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+    if protocol := first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        found["protocol"] = protocol
+    if name := first("OTEL_SERVICE_NAME"):
+        found["service_name"] = name
+    return found
+
+
+def usual_providers(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name: {"api_key": f"env:{variable}"}
+        for name, variable in _USUAL_KEYS.items()
+        if environ.get(variable, "").strip()
+    }
+    found["ollama"] = {"only_if_reachable": True}
+    if host := environ.get("OLLAMA_HOST", "").strip(" \"'"):
+        found["ollama"]["base_url"] = _ollama_url(host)
+    found["mock"] = {}
+    return found
+
+
+def _ollama_url(host: str) -> str:
+    """The URL that Ollama's own clients would call: OLLAMA_HOST may lack scheme and port, or be where to listen."""
+    scheme, separator, rest = host.rpartition("://")
+    port = _USUAL_PORTS.get(scheme if separator else "ollama", "")
+    authority, slash, path = rest.partition("/")
+    if authority.count(":") > 1 and not authority.startswith("["):  # an IPv6 address as such
+        authority = f"[{authority}]"
+    name, colon, stated = authority.rpartition(":")
+    if not colon or authority.endswith("]"):
+        name, stated = authority, port
+    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(name, name)  # noqa: S104  # not where we listen
+    return f"{scheme or 'http'}://{name}:{stated}{slash}{path}".rstrip("/")
