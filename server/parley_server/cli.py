@@ -10,7 +10,12 @@ import typer
 from parley_server import __version__
 from parley_server.config import Config, ConfigError, read
 
-app = typer.Typer(help="One gRPC API for every language model.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="One gRPC API for every language model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # plain tracebacks: no values of variables, which may be credentials
+)
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", envvar="PARLEY_CONFIG", help="YAML file; without one the usual providers are used."),

@@ -6,7 +6,8 @@ problem at once: where, what, and what was probably meant. Credentials are writt
 
 Any setting can be overridden by a variable: `PARLEY_` and the path, levels joined by two underscores, for example
 `PARLEY_SERVER__ADDRESS=127.0.0.1:6000`. Values are read as YAML. Variables cannot hold `-` or `.`: an underscore stands
-for either in a name that is there already (`PARLEY_PROVIDERS__MY_VLLM__BASE_URL` for `my-vllm`), for itself in a new one.
+for either in a name that is there already (`PARLEY_PROVIDERS__MY_VLLM__BASE_URL` for `my-vllm`), for itself in a new
+one.
 """
 
 from __future__ import annotations

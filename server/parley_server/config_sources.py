@@ -68,7 +68,9 @@ def override(
         path = []
         for level in levels:
             path.append(_spelt(section, level))
-            section = section.setdefault(path[-1], {})
+            if section.get(path[-1]) is None:  # a name with nothing behind it is a section too
+                section[path[-1]] = {}
+            section = section[path[-1]]
             if not isinstance(section, dict):
                 problems.append(f"{variable}: {'.'.join(path)} is not a section")
                 break
@@ -105,6 +107,7 @@ def standard_telemetry(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def usual_providers(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The providers of a configuration that names none."""
     found: dict[str, Any] = {
         name: {"api_key": f"env:{variable}"}
         for name, variable in _USUAL_KEYS.items()

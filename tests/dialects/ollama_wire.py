@@ -14,7 +14,7 @@ from parley_server.dialects.ollama import OllamaChat
 DIALECT = OllamaChat()
 TARGET = Target("ollama", "qwen3:4b")
 CREATED = "2026-08-06T06:29:40.054952Z"
-COUNTS = {"prompt_eval_count": 7, "eval_count": 5}
+COUNTS: dict[str, Any] = {"prompt_eval_count": 7, "eval_count": 5}
 
 
 def line(message: dict[str, Any] | None = None, **rest: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class TestAnswers:
             ({"prompt_eval_count": 7, "eval_count": 0}, {"input_tokens": 7, "output_tokens": 0, "total_tokens": 7}),
         ],
     )
-    def test_counts_that_are_absent_are_not_zero(self, counts: dict[str, int], expected: dict[str, int]) -> None:
+    def test_counts_that_are_absent_are_not_zero(self, counts: dict[str, Any], expected: dict[str, int]) -> None:
         for response in (unary(last({"content": "x"}, **counts)), streamed(last({"content": "x"}, **counts))):
             assert response.HasField("usage") == bool(counts)
             said = {field.name: value for field, value in response.usage.ListFields() if field.name != "source"}

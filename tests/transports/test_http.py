@@ -147,6 +147,10 @@ class TestAnswers:
 
         async with scripted(script) as upstream:
             assert await fetch(transport, post(upstream)) == b"old style"
+            async with aclosing(await transport.send(post(upstream), connect_timeout=5)) as incoming:
+                assert await upstream.closed_within(1)
+                await asyncio.sleep(0.02)  # all is over before the first read
+                assert await incoming.read(100) == b"old style"
 
     async def test_a_large_request_body_goes_out_whole_and_without_a_warning(self, transport: HttpTransport) -> None:
         body = bytes(range(256)) * 4096 * 5  # 5 MiB

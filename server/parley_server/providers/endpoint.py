@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from parley import v1
 from parley_server.core.context import Context
-from parley_server.core.errors import GatewayError
+from parley_server.core.errors import GatewayError, ProtocolError
 from parley_server.core.reply import Batches, Final, Reply
 from parley_server.core.target import Target
 from parley_server.dialects.base import ChatDialect, EmbedDialect, HttpCall
@@ -164,6 +164,8 @@ class EmbedEndpoint:
             async with aclosing(incoming):
                 body = await incoming.read(_BODY_LIMIT)
             response = self._dialect.decode(body, target, request.encoding)
+            if len(response.embeddings) != len(request.inputs):
+                raise ProtocolError(f"{len(response.embeddings)} vectors came for {len(request.inputs)} inputs")
         except GatewayError as error:
             raise self._wire.named(error, incoming) from None
         _sign(response, target, call, incoming)

@@ -91,8 +91,9 @@ class HttpTransport:
         for may_resend in (True, False):
             dialled: list[object] = []
             _dialled.set(dialled)
+            asked = _Request(request, url, connect_timeout)
             try:
-                return await self._wire.handle_async_request(_Request(request, url, connect_timeout))
+                return await self._wire.handle_async_request(asked)
             except (*_BROKEN, UnicodeError) as error:
                 if not (may_resend and not dialled and _hung_up(_cause(error))):
                     raise _failure(_cause(error), url, connect_timeout) from None
@@ -156,8 +157,8 @@ class HttpResponse:
     async def aclose(self) -> None:
         """Give the connection back if the body has arrived whole, cut it otherwise. Safe to call twice.
 
-        The first step of each of the three below frees what it frees without waiting, so that a cancellation in between
-        leaves nothing behind.
+        Each of the three steps below frees what it frees before it waits for anything, so that a cancellation in
+        between leaves nothing behind.
         """
         if self._closed:
             return
@@ -166,9 +167,11 @@ class HttpResponse:
         try:
             await self._response.stream.aclose()  # type: ignore[union-attr]  # the transport gives asynchronous streams
         finally:
-            with suppress(RuntimeError):  # another task is reading just now: it finds the connection closed
-                await self._blocks.aclose()
-            await self._transport._over()
+            try:
+                with suppress(RuntimeError):  # another task is reading just now: it finds the connection closed
+                    await self._blocks.aclose()
+            finally:
+                await self._transport._over()
 
 
 async def _blocks(response: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -249,7 +252,7 @@ class _Response(aiohttp.ClientResponse):
         return self
 
     def _lost(self, _: object) -> None:
-        if self.content.exception() is None:
+        if not self.content.is_eof() and self.content.exception() is None:
             self.content.set_exception(aiohttp.ClientPayloadError("connection lost"))
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ _FINISH = {
     "compaction": v1.FINISH_REASON_COMPACTION,
     "model_context_window_exceeded": v1.FINISH_REASON_CONTEXT_WINDOW,
 }
+LONG_NUMBER = re.compile(rb"\d{19}")
+"""Where it is found there may be an integer beyond 64 bits, which orjson would round."""
 NONSENSE = (KeyError, TypeError, ValueError, AttributeError)
 """What reading raises that finds another shape than the API documents."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 from parley import v1
 from parley_server.core.errors import InvalidRequest, Violation
 from parley_server.core.target import Target
+from parley_server.dialects.anthropic.answers import LONG_NUMBER, compact
 from parley_server.dialects.anthropic.breakpoints import Breakpoints
 from parley_server.dialects.base import Wishes
 
@@ -197,14 +199,24 @@ class Conversation:
 
 def json_object(text: str, path: str) -> Block:
     """What the caller wrote as JSON. Raises InvalidRequest if it is no object."""
+    long = LONG_NUMBER.search(text.encode())
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        value = json.loads(text) if long else orjson.loads(text)
+    except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
-        return value
+        return {name: _exact(item) for name, item in value.items()} if long else value
     problem = "must be a JSON object"
     raise InvalidRequest(f"{path} {problem}", violations=[Violation(path, problem, "INVALID_JSON")])
+
+
+def _exact(value: Any) -> Any:
+    """`value` so that orjson can write it: integers beyond 64 bits as the text they are."""
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return orjson.Fragment(compact(value))
+    return value
 
 
 def _texts(blocks: list[Block], path: str, wishes: Wishes) -> list[Block]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from parley import v1
 from parley_server.core.errors import ProtocolError
 from parley_server.core.target import Target
 from parley_server.dialects.anthropic.answers import (
+    LONG_NUMBER,
     NONSENSE,
     closing_state,
     end,
@@ -21,8 +21,6 @@ from parley_server.dialects.anthropic.answers import (
     usage,
 )
 from parley_server.dialects.base import load_object
-
-_LONG_NUMBER = re.compile(rb"\d{19}")
 
 
 def decode(body: bytes, target: Target) -> v1.ChatResponse:
@@ -42,7 +40,7 @@ def decode(body: bytes, target: Target) -> v1.ChatResponse:
 
 def _load(body: bytes) -> dict[str, Any]:
     """`body` as an object. Integers beyond 64 bits, which orjson would round, go the slow way."""
-    if _LONG_NUMBER.search(body):
+    if LONG_NUMBER.search(body):
         try:
             value = json.loads(body)
         except (ValueError, RecursionError) as error:
