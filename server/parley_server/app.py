@@ -96,7 +96,7 @@ class Gateway:
         )
 
     async def stop(self, drain: float | None = None) -> None:
-        """NOT_SERVING first; running calls get `drain` seconds, the rest SHUTTING_DOWN; all cleaned up when it returns."""
+        """NOT_SERVING first; running calls get `drain` seconds, then SHUTTING_DOWN; all is cleaned up at the end."""
         if self._admin is not None:
             self._admin.serve(False)
         with contextlib.suppress(TimeoutError):  # a Watch stream of a client that hangs must not hold up the exit
@@ -224,8 +224,8 @@ class Gateway:
         self.port = _bound(server.add_insecure_port, settings.address)
         if self.settings.admin.enabled:
             admin = self.settings.admin
-            self._admin = AdminServer(admin.address, stalled_after=admin.stalled_after)
-            self.admin_port = self._admin.port
+            self._admin = AdminServer(stalled_after=admin.stalled_after)
+            self.admin_port = _bound(self._admin.bind, admin.address)
         return server
 
     async def _beat(self, admin: AdminServer) -> None:

@@ -89,7 +89,7 @@ def test_an_address_in_use_ends_serve_with_a_plain_sentence(tmp_path: Path) -> N
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         path = tmp_path / "parley.yaml"
         for section, other in (("server", "admin"), ("admin", "server")):
             path.write_text(

@@ -253,8 +253,19 @@ def test_an_admin_port_that_is_not_served_may_be_anywhere() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", ":50051", "127.0.0.1:", "127.0.0.1:65536", "::1:5", "[::1:5", "127.0.0.1:٣", "127.0.0.1:-1", ""]
-    + ["unix:/run/parley.sock", "dns:///localhost:5"],
+    [
+        "",
+        "127.0.0.1",
+        ":50051",
+        "127.0.0.1:",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:٣",
+        "::1:5",
+        "[::1:5",
+        "unix:/run/parley.sock",
+        "dns:///localhost:5",
+    ],
 )
 def test_an_address_is_host_and_port(address: str) -> None:
     (problem,) = problems(f"server: {{insecure: true, address: '{address}'}}")

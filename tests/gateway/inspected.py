@@ -21,7 +21,9 @@ class Inspected(app.Gateway):
     def _tell(self) -> None:
         gc.collect()
         tasks = [repr(task.get_coro()) for task in asyncio.all_tasks()]
-        structlog.get_logger("inspected").info("inspected", calls=len(self.calls), open=self.transport.open, tasks=tasks)
+        structlog.get_logger("inspected").info(
+            "inspected", calls=len(self.calls), open=self.transport.open, tasks=tasks
+        )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ async def gateway(
     try:
         event = await asyncio.wait_for(serving, _START)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{event['port']}", options=CHANNEL_OPTIONS) as channel:
-            yield Gateway(process, folder, event["port"], event["admin_port"], GatewayServiceStub(channel), channel, lines)
+            yield Gateway(
+                process, folder, event["port"], event["admin_port"], GatewayServiceStub(channel), channel, lines
+            )
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), _STOP) == 0, lines[-20:]
@@ -131,6 +133,8 @@ def ask(model: str, text: str = "hello", **fields: Any) -> v1.ChatRequest:
     return v1.ChatRequest(model=model, messages=[message], **fields)
 
 
-def stream(model: str, text: str = "hello", options: v1.StreamOptions | None = None, **fields: Any) -> v1.StreamChatRequest:
+def stream(
+    model: str, text: str = "hello", options: v1.StreamOptions | None = None, **fields: Any
+) -> v1.StreamChatRequest:
     """A request for a stream."""
     return v1.StreamChatRequest(request=ask(model, text, **fields), options=options)

@@ -132,9 +132,7 @@ async def test_embeddings_in_both_encodings_are_the_same_vectors(running: Gatewa
     inputs = [v1.EmbedInput(text=text) for text in ("a cat", "the cat", "quantum chromodynamics")]
     floats = await running.stub.Embed(v1.EmbedRequest(model="mock/embed", inputs=inputs, dimensions=64))
     packed = await running.stub.Embed(
-        v1.EmbedRequest(
-            model="mock/embed", inputs=inputs, dimensions=64, encoding=v1.EMBEDDING_ENCODING_FLOAT32_BYTES
-        )
+        v1.EmbedRequest(model="mock/embed", inputs=inputs, dimensions=64, encoding=v1.EMBEDDING_ENCODING_FLOAT32_BYTES)
     )
     assert [e.index for e in floats.embeddings] == [0, 1, 2]
     for one, other in zip(floats.embeddings, packed.embeddings, strict=True):

@@ -24,7 +24,9 @@ PATIENCE = 10.0
 
 
 def event(content: str) -> bytes:
-    return b"data: " + json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": content}}]}).encode() + b"\n\n"
+    return (
+        b"data: " + json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": content}}]}).encode() + b"\n\n"
+    )
 
 
 async def silent(exchange: Exchange) -> None:

@@ -175,7 +175,9 @@ async def test_abandoned_streams_leave_nothing_behind(scene: Scene) -> None:
     warm = await scene.settled()
     await abandon(scene, CANCELLATIONS, abandon_stream, *PHASES)
     after = await scene.settled(warm)
-    print(f"{CANCELLATIONS} streams: {warm.memory} kB before, {after.memory} kB after; {len(after.tasks)} tasks, {after.files} files")
+    print(
+        f"{CANCELLATIONS} streams: {warm.memory} kB before, {after.memory} kB after; {len(after.tasks)} tasks, {after.files} files"
+    )
     assert after.memory - warm.memory < GROWTH
     assert (await scene.server.stub.Chat(ask("up/says"))).message.parts[0].text == "still here"
 

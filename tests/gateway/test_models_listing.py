@@ -157,7 +157,9 @@ async def test_a_provider_that_goes_down_keeps_its_models_and_comes_back(scene: 
     models = await scene.until(lambda found: states(found, "lab") == {UNAVAILABLE})
     assert {"lab/common", "lab/only-lab"} <= models.keys()
     assert states(models, "twin") == {ACTIVE}
-    assert (await scene.server.stub.Chat(ask("lab/only-lab"))).message.parts[0].text == "only-lab"  # it is asked all the same
+    assert (await scene.server.stub.Chat(ask("lab/only-lab"))).message.parts[
+        0
+    ].text == "only-lab"  # it is asked all the same
     await asyncio.sleep(3 * REFRESH)
     said = [line for line in scene.server.log if line["event"] == "models_not_listed" and line["provider"] == "lab"]
     assert len(said) == 1, "said once, not at every refresh"

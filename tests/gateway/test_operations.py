@@ -24,7 +24,10 @@ from tests.gateway.process import Gateway, ask, config, gateway, stream
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NAMES = ["", "parley.v1.GatewayService", "liveness", "readiness", "startup"]
-SLOW = {"slow": {"reply": "one two three four", "token_delay": 0.3}, "endless": {"reply": "on and on ", "endless": True}}
+SLOW = {
+    "slow": {"reply": "one two three four", "token_delay": 0.3},
+    "endless": {"reply": "on and on ", "endless": True},
+}
 
 
 @pytest.fixture
@@ -162,7 +165,9 @@ async def test_silence_is_broken_by_heartbeats_before_the_first_content(tmp_path
     async with gateway(config(providers={"mock": {"models": models}}), tmp_path) as server:
         options = v1.StreamOptions()
         options.heartbeat_interval.FromSeconds(1)
-        kinds = [event.WhichOneof("event") async for event in server.stub.StreamChat(stream("mock/ponder", options=options))]
+        kinds = [
+            event.WhichOneof("event") async for event in server.stub.StreamChat(stream("mock/ponder", options=options))
+        ]
     assert kinds[:2] == ["heartbeat", "heartbeat"]
     assert kinds[2] == "started"
 

@@ -46,7 +46,13 @@ async def refused(call: Any) -> tuple[grpc.aio.AioRpcError, dict[str, Any]]:
     found: dict[str, Any] = {}
     status = Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
     for detail in status.details:
-        for kind in (details.ErrorInfo, details.BadRequest, details.ResourceInfo, details.PreconditionFailure, v1.ProviderError):
+        for kind in (
+            details.ErrorInfo,
+            details.BadRequest,
+            details.ResourceInfo,
+            details.PreconditionFailure,
+            v1.ProviderError,
+        ):
             message = kind()
             if detail.Unpack(message):
                 found[kind.__name__] = message
@@ -120,7 +126,9 @@ async def test_a_request_over_the_limit_is_refused_by_grpc(running: Gateway) -> 
 
 
 async def test_a_request_just_within_the_limit_is_answered(running: Gateway) -> None:
-    image = v1.Part(image=v1.ImagePart(source=v1.MediaSource(data=b"\x89PNG" + bytes(30_000_000), mime_type="image/png")))
+    image = v1.Part(
+        image=v1.ImagePart(source=v1.MediaSource(data=b"\x89PNG" + bytes(30_000_000), mime_type="image/png"))
+    )
     request = ask("mock/echo", "what is this?")
     request.messages[0].parts.append(image)
     assert (await running.stub.Chat(request)).message.parts[0].text == "what is this?"

@@ -110,7 +110,9 @@ def plays(scene: dict[str, asyncio.Event]) -> dict[str, Script]:
 
 
 @contextlib.asynccontextmanager
-async def traced(folder: Path, environ: dict[str, str], **sections: Any) -> AsyncIterator[tuple[Gateway, Upstream, asyncio.Event]]:
+async def traced(
+    folder: Path, environ: dict[str, str], **sections: Any
+) -> AsyncIterator[tuple[Gateway, Upstream, asyncio.Event]]:
     go_on = asyncio.Event()
     async with scripted(by_model(plays({"go_on": go_on}))) as upstream:
         providers = {
@@ -148,7 +150,12 @@ def without_times(span: Span, *names: str) -> dict[str, Any]:
 async def test_a_call_is_one_server_span_and_one_attempt_span_below_it(scene: Scene) -> None:
     caller = Caller()
     call = scene.server.stub.Chat(
-        ask("up/says", PROMPT, metadata={"team": "search"}, sampling=v1.SamplingOptions(temperature=0.5, max_output_tokens=9)),
+        ask(
+            "up/says",
+            PROMPT,
+            metadata={"team": "search"},
+            sampling=v1.SamplingOptions(temperature=0.5, max_output_tokens=9),
+        ),
         metadata=(*caller.metadata, ("x-request-id", "mine-7")),
     )
     response = await call
@@ -192,7 +199,10 @@ async def test_a_call_is_one_server_span_and_one_attempt_span_below_it(scene: Sc
 
 async def test_a_stream_tells_when_it_began_to_speak_and_what_it_used(scene: Scene) -> None:
     caller = Caller()
-    kinds = [e.WhichOneof("event") async for e in scene.server.stub.StreamChat(stream("up/says", PROMPT), metadata=caller.metadata)]
+    kinds = [
+        e.WhichOneof("event")
+        async for e in scene.server.stub.StreamChat(stream("up/says", PROMPT), metadata=caller.metadata)
+    ]
     assert kinds[-1] == "completed"
     server, attempt = await scene.trace(caller.trace_id)
     assert (server.name, attempt.name) == (STREAM, "chat says")
@@ -240,7 +250,11 @@ async def test_every_attempt_has_a_span_and_sends_its_own_parent(scene: Scene) -
     found = [attributes(attempt.attributes) for attempt in attempts]
     assert [one["parley.attempt"] for one in found] == [1, 2, 3]
     assert [one.get("error.type") for one in found] == ["PROVIDER_UNAVAILABLE", "PROVIDER_RATE_LIMITED", None]
-    assert [attempt.status.code for attempt in attempts] == [Status.STATUS_CODE_ERROR, Status.STATUS_CODE_ERROR, Status.STATUS_CODE_UNSET]
+    assert [attempt.status.code for attempt in attempts] == [
+        Status.STATUS_CODE_ERROR,
+        Status.STATUS_CODE_ERROR,
+        Status.STATUS_CODE_UNSET,
+    ]
     assert {attempt.parent_span_id for attempt in attempts} == {server.span_id}
     assert attributes(server.attributes)["parley.attempts"] == 3
     assert attributes(server.attributes)["rpc.response.status_code"] == "OK"
@@ -259,7 +273,8 @@ async def test_a_call_without_a_parent_begins_a_trace(scene: Scene) -> None:
 async def test_a_caller_who_does_not_sample_gets_no_spans_but_the_provider_still_learns_the_trace(scene: Scene) -> None:
     caller = Caller()
     await scene.server.stub.Chat(
-        ask("up/says", PROMPT), metadata=(("traceparent", f"00-{caller.trace_id}-{caller.span_id}-00"), ("tracestate", "vendor=1"))
+        ask("up/says", PROMPT),
+        metadata=(("traceparent", f"00-{caller.trace_id}-{caller.span_id}-00"), ("tracestate", "vendor=1")),
     )
     [parent] = scene.sent(caller.trace_id)
     assert parent.endswith("-00")
@@ -345,9 +360,9 @@ async def test_an_attempt_that_took_too_long_says_which_clock_ran_out(scene: Sce
     caller = Caller()
     routing = v1.RoutingOptions(max_attempts=1)
     routing.attempt_timeout.FromMilliseconds(100)
-    assert await finished(scene.server.stub.Chat(ask("up/silent", PROMPT, routing=routing), metadata=caller.metadata)) is (
-        grpc.StatusCode.UNAVAILABLE
-    )
+    assert await finished(
+        scene.server.stub.Chat(ask("up/silent", PROMPT, routing=routing), metadata=caller.metadata)
+    ) is (grpc.StatusCode.UNAVAILABLE)
     server, attempt = await scene.trace(caller.trace_id)
     assert attributes(attempt.attributes)["error.type"] == "PROVIDER_TIMEOUT"
     assert "attempt timeout" in attempt.status.message
@@ -405,7 +420,13 @@ async def test_content_is_captured_where_it_is_asked_for_and_over_http(tmp_path:
     for span in collected.spans:
         found = attributes(span.attributes)
         asked = [{"role": "user", "parts": [{"type": "text", "content": f"{PROMPT} [redacted]"}]}]
-        said = [{"role": "assistant", "parts": [{"type": "text", "content": ANSWER.replace(" ", "")}], "finish_reason": "stop"}]
+        said = [
+            {
+                "role": "assistant",
+                "parts": [{"type": "text", "content": ANSWER.replace(" ", "")}],
+                "finish_reason": "stop",
+            }
+        ]
         assert json.loads(found["gen_ai.input.messages"]) == asked
         assert json.loads(found["gen_ai.output.messages"]) == said
     assert collected.resource["service.name"] == "gateway-7"
@@ -460,4 +481,3 @@ async def test_a_collector_that_cannot_be_reached_neither_slows_nor_fails_a_call
 
         exits = dict(zip(servers, await asyncio.gather(*(stops(server) for server in servers.values())), strict=True))
         assert max(exits.values()) < 8, exits
-

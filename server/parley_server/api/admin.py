@@ -1,7 +1,7 @@
 """The admin port: health and channelz on a thread of its own, so that it answers while the event loop is blocked.
 
-Liveness means "a restart would help": it is NOT_SERVING once the event loop has not beaten for a while, and nothing else
-makes it so. All other names follow what the gateway reports.
+Liveness means "a restart would help": it is NOT_SERVING once the event loop has not beaten for a while, and nothing
+else makes it so. All other names follow what the gateway reports.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Health(health.HealthServicer):
 class AdminServer:
     """A synchronous gRPC server beside the asynchronous one. Methods may be called from any thread."""
 
-    def __init__(self, address: str, *, stalled_after: float) -> None:
+    def __init__(self, *, stalled_after: float) -> None:
         self._health = _Health(experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1))
         for name in NAMES:
             self._health.set(name, NOT_SERVING)
@@ -51,8 +51,12 @@ class AdminServer:
         channelz.add_channelz_servicer(self._server)
         services = [health.SERVICE_NAME, CHANNELZ.services_by_name["Channelz"].full_name, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(services, self._server)
-        self.port = self._server.add_insecure_port(address)
         self._watcher = threading.Thread(target=self._watch, name="liveness", daemon=True)
+
+    def bind(self, address: str) -> int:
+        """Take `address`; gives the port. Raises RuntimeError if it cannot be had."""
+        port: int = self._server.add_insecure_port(address)
+        return port
 
     def start(self) -> None:
         """Answer from now on."""

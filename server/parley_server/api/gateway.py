@@ -1,7 +1,7 @@
-"""`parley.v1.GatewayService` over grpc.aio: makes the context of a call, runs the pipeline, sends the answer or the status.
+"""`parley.v1.GatewayService` over grpc.aio: makes the context of a call, runs the pipeline, sends what comes of it.
 
-Nothing, not even initial metadata, is sent before the pipeline has content, so everything up to then can still fail as a
-bare status that clients may retry. IDs travel in trailing metadata and in the messages.
+Nothing, not even initial metadata, is sent before the pipeline has content, so everything up to then can still fail as
+a bare status that clients may retry. IDs travel in trailing metadata and in the messages.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class GatewayServicer(GatewayServiceServicer):
     ) -> None:
         ctx = self._context("chat", "StreamChat", context)
         options = request.options
-        interval = validate.seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
+        interval = (
+            validate.seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
+        )
         with self.calls.track():
             writer = EventWriter(context.write, max(1.0, interval))
             try:

@@ -30,8 +30,8 @@ class Known(Protocol):
 class Models:
     """Cuts the list of models into pages.
 
-    A page token holds the last ID of the page and a digest of the other arguments: it survives a restart, means the same
-    on every replica, and is refused for other arguments. It grants nothing.
+    A page token holds the last ID of the page and a digest of the other arguments: it survives a restart, means the
+    same on every replica, and is refused for other arguments. It grants nothing.
     """
 
     def __init__(self, known: Known) -> None:

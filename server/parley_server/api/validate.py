@@ -76,7 +76,7 @@ def embed(request: v1.EmbedRequest) -> list[Violation]:
     _known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
     for i, fallback in enumerate(request.routing.fallbacks[:8]):
         for name in ("sampling", "reasoning"):
-            if fallback.HasField(name):  # type: ignore[arg-type]
+            if fallback.HasField(name):
                 say(f"routing.fallbacks[{i}].{name}", "means nothing to embeddings")
     _common(request, say)
     return found

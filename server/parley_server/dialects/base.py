@@ -45,7 +45,7 @@ class Framing(Protocol):
 
 
 class Decoder(Protocol):
-    """Turns the frames of one stream into events. Fresh per stream, never shared, keeps only what the wire forces on it."""
+    """Turns the frames of one stream into events. Fresh per stream; keeps only what the wire forces on it."""
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of the frames that one read delivered, adjacent deltas of a part merged.
@@ -103,7 +103,7 @@ class ModelsDialect(Protocol):
         ...
 
     def decode(self, body: bytes, provider: str) -> tuple[list[v1.Model], str]:
-        """The models of a page (`id`, `provider`, `provider_model` and what else is told) and the cursor of the next."""
+        """The models of a page (`id`, `provider`, `provider_model`, what else is told), and the next page's cursor."""
         ...
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError: ...
@@ -155,7 +155,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def dump(body: dict[str, Any], options_json: str, keep: Sequence[str]) -> bytes:
-    """`body` as JSON text, with the caller's `provider_options_json` entry merged in; fields named in `keep` stay ours."""
+    """`body` as JSON text, with the caller's `provider_options_json` merged in; fields named in `keep` stay ours."""
     if options_json:
         options = orjson.loads(options_json)
         body = merge_patch(body, {name: value for name, value in options.items() if name not in keep})

@@ -1,4 +1,4 @@
-"""Which models there are: configured, listed by their providers, and known to the catalogue, merged and kept in memory."""
+"""Which models there are: configured, listed by providers, known to the catalogue; merged and kept in memory."""
 
 from __future__ import annotations
 

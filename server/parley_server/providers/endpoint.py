@@ -41,7 +41,7 @@ class Wire:
         self._connect_timeout = connect_timeout
 
     async def send(self, call: HttpCall, dialect: _SaysErrors, outgoing: Mapping[str, str]) -> Incoming:
-        """The response with a status below 400. Raises what the dialect makes of any other, or what the transport raised."""
+        """The response, if its status is below 400; raises what the dialect makes of any other."""
         provider = self._provider
         headers = {**provider.headers, **call.headers, **outgoing, **await provider.auth.headers()}
         request = Outgoing(call.method, provider.base_url + call.path, headers, call.body)
@@ -196,7 +196,7 @@ def _joined(parts: list[v1.EmbedResponse]) -> v1.EmbedResponse:
 
 
 async def _linger(blocks: Any) -> None:
-    """Read on to the end of the body, which usually is there already: a connection read to its end can be used again."""
+    """Read on to the end of the body, usually there already: a connection read to its end can be used again."""
     with suppress(GatewayError, TimeoutError):
         async with asyncio.timeout(_LINGER):
             async for _ in blocks:
