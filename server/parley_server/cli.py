@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from parley_server import __version__
-from parley_server.config import Config, ConfigError, read
+from parley_server.config import Config, read
+from parley_server.config_sources import ConfigError
 
 app = typer.Typer(
     help="One gRPC API for every language model.",

@@ -69,12 +69,14 @@ class Directory:
         return (self._models[i] for i in self._ids[bisect.bisect_right(self._ids, model_id) :])
 
     async def refresh(self) -> None:
-        """Ask every provider that has a listing, all at once. Failures are logged and remembered, never raised."""
+        """Ask every provider that has a listing, all at once; each answer counts as soon as it is there.
+
+        Failures are logged and remembered, never raised.
+        """
         async with asyncio.TaskGroup() as group:
             for provider in self._providers.values():
                 if provider.models is not None:
                     group.create_task(self._refresh(provider))
-        self._merge()
 
     async def keep_fresh(self, interval: float) -> None:
         """Refresh now and every `interval` seconds, until cancelled."""
@@ -83,15 +85,19 @@ class Directory:
             await asyncio.sleep(interval)
 
     async def _refresh(self, provider: Provider) -> None:
+        listed, down = self._listed.get(provider.name), provider.name in self._down
         try:
             async with asyncio.timeout(_TIMEOUT):
                 self._listed[provider.name] = await list_models(provider, self._transport)
-        except (GatewayError, TimeoutError) as error:
-            if provider.name not in self._down:
-                log.warning("models_not_listed", provider=provider.name, error=str(error) or "no answer in time")
-            self._down.add(provider.name)
-        else:
             self._down.discard(provider.name)
+        except Exception as error:  # whatever one provider answers, the others are listed, and it is asked again
+            unexpected = not isinstance(error, GatewayError | TimeoutError)
+            if unexpected or not down:
+                why = str(error) or "no answer in time"
+                log.warning("models_not_listed", provider=provider.name, error=why, exc_info=unexpected)
+            self._down.add(provider.name)
+        if (self._listed.get(provider.name), provider.name in self._down) != (listed, down):
+            self._merge()
 
     def _merge(self) -> None:
         models: dict[str, v1.Model] = {}

@@ -22,6 +22,7 @@ from parley_server.transports.base import Incoming, Outgoing, Transport
 
 _BODY_LIMIT = 256 * 1024 * 1024  # a whole answer; a mere bound against a runaway upstream
 _ERROR_BODY_LIMIT = 1024 * 1024
+_ERROR_BODY_WAIT = 5.0  # seconds
 _PARALLEL_EMBED_CALLS = 4
 _LINGER = 0.25  # seconds to wait for the end of the body behind the end of the answer, to keep the connection
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
@@ -52,7 +53,7 @@ class Wire:
         if incoming.status < 400:
             return incoming
         async with aclosing(incoming):
-            body = await incoming.read(_ERROR_BODY_LIMIT)
+            body = await _beginning(incoming)
         raise self.named(dialect.error(incoming.status, incoming.headers, body, self.target), incoming)
 
     def named(self, error: GatewayError, incoming: Incoming | None = None) -> GatewayError:
@@ -136,7 +137,7 @@ class EmbedEndpoint:
         self._dialect = dialect
 
     async def __call__(self, request: v1.EmbedRequest, ctx: Context, /) -> Reply[v1.EmbedResponse]:
-        limit = self._dialect.batch_limit or len(request.inputs)
+        limit = self._most_inputs() or len(request.inputs)
         if len(request.inputs) <= limit:
             return Reply.of(await self._embed(request, ctx))
         slots = asyncio.Semaphore(_PARALLEL_EMBED_CALLS)
@@ -152,9 +153,15 @@ class EmbedEndpoint:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(part(start)) for start in range(0, len(request.inputs), limit)]
-        except* GatewayError as failed:
+        except ExceptionGroup as failed:
             raise failed.exceptions[0] from None  # the others were cancelled, or failed of the same cause
         return Reply.of(_joined([task.result() for task in tasks]))
+
+    def _most_inputs(self) -> int | None:
+        """Inputs that one call takes: what the dialect allows, or less if the model is known to take less."""
+        card = self._wire.target.card
+        known = card.limits.max_embed_inputs if card is not None else 0
+        return min(filter(None, (self._dialect.batch_limit, known)), default=None)
 
     async def _embed(self, request: v1.EmbedRequest, ctx: Context) -> v1.EmbedResponse:
         target = self._wire.target
@@ -193,6 +200,18 @@ def _joined(parts: list[v1.EmbedResponse]) -> v1.EmbedResponse:
             else:
                 whole.usage.ClearField(count)
     return whole
+
+
+async def _beginning(incoming: Incoming) -> bytes:
+    """What can be had of the body of an error: the status says what happened, whether the body is whole or not."""
+    body = bytearray()
+    with suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(_ERROR_BODY_WAIT):
+            async for block in incoming:
+                body += block
+                if len(body) >= _ERROR_BODY_LIMIT:
+                    break
+    return bytes(body[:_ERROR_BODY_LIMIT])
 
 
 async def _linger(blocks: Any) -> None:

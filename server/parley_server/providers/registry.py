@@ -34,8 +34,8 @@ class Registry:
         Raises ModelNotFound, InvalidRequest for an ambiguous bare name, OperationUnsupported. A model that a configured
         provider does not list is passed on to it: lists lag behind, and the provider has the last word.
         """
-        prefix, slash, name = model.partition("/")
-        if not slash or prefix not in self.providers:
+        prefix, _, name = model.partition("/")
+        if not name or prefix not in self.providers:
             prefix, _, name = self._by_bare_name(model).partition("/")
         provider = self.providers[prefix]
         card = self._listing.get(f"{prefix}/{name}")

@@ -17,6 +17,8 @@ Needs the extra `testing`, which brings the gateway itself.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
 from concurrent.futures import Future
@@ -123,6 +125,7 @@ class Gateway:
 
 def _build(settings: Mapping[str, Any]) -> app.Gateway:
     try:
+        import structlog
         import yaml
 
         from parley_server import app, config
@@ -130,6 +133,11 @@ def _build(settings: Mapping[str, Any]) -> app.Gateway:
         if error.name != "parley_server":
             raise
         raise ImportError("parley.testing runs a gateway: pip install 'parley-client[testing]'") from error
+    if not structlog.is_configured():  # unconfigured it prints everything to standard output, in among the tests'
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
     text = yaml.safe_dump(dict(settings), allow_unicode=True)
     return app.Gateway(config.load(text, environ={}))  # what this machine is set up for must not leak into a test
 

@@ -232,7 +232,9 @@ class Model(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can do, kebab-case: tools, parallel-tools, json-schema, reasoning, prompt-cache, citations, logprobs."""
+        """What it can do, kebab-case: tools, parallel-tools, json-schema, reasoning, prompt-cache, citations, logprobs,
+        system-turns (instructions in mid-conversation).
+        """
 
     @_builtins.property
     def input_modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
