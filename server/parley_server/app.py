@@ -108,7 +108,7 @@ class Gateway:
         cut = 0
         if not await self.calls.drained(drain):
             cut = self.calls.cut()
-            await self.calls.drained(_CLEANUP_TIMEOUT)  # their finally blocks run before anything is closed under them
+            await self.calls.cleaned_up(_CLEANUP_TIMEOUT)  # their finally blocks run before all is closed
         await self._server.stop(0)  # ends the Watch streams, which would use up any grace
         await refusing
         for task in self._tasks:

@@ -239,7 +239,8 @@ async def test_spans_of_a_stream_end_with_the_stream_and_not_before(scene: Scene
         assert span.end_time_unix_nano >= resumed
         assert span.start_time_unix_nano < resumed - 200 * SPAN_MS
     _, attempt = await scene.trace(caller.trace_id)
-    assert attributes(attempt.attributes)["gen_ai.response.time_to_first_chunk"] < 0.2
+    lasted = (attempt.end_time_unix_nano - attempt.start_time_unix_nano) / 1e9
+    assert attributes(attempt.attributes)["gen_ai.response.time_to_first_chunk"] < lasted - 0.15
 
 
 async def test_every_attempt_has_a_span_and_sends_its_own_parent(scene: Scene) -> None:
@@ -480,4 +481,4 @@ async def test_a_collector_that_cannot_be_reached_neither_slows_nor_fails_a_call
             return time.perf_counter() - start
 
         exits = dict(zip(servers, await asyncio.gather(*(stops(server) for server in servers.values())), strict=True))
-        assert max(exits.values()) < 8, exits
+        assert max(exits.values()) < 10, exits  # five seconds are for what is queued

@@ -1,4 +1,4 @@
-"""What providers put on the wire, as scripts for `tests.upstream`: written after their documentation, not after our code."""
+"""What providers put on the wire, as scripts for `tests.upstream`, after their documentation and not our code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
 def by_model(plays: Mapping[str, Script], listing: Mapping[str, Any] | None = None) -> Script:
-    """A script by the model that the request names; every GET is answered with `listing` on a connection that closes."""
+    """A script by the model that the request names; a GET gets `listing`, on a connection that closes."""
 
     async def script(exchange: Exchange) -> None:
         if exchange.request.method == "GET":
@@ -34,7 +34,7 @@ def _text(event: Any) -> bytes:
     return event.encode() if isinstance(event, str) else json.dumps(event).encode()
 
 
-# ------------------------------------------------------------------------------------------------------- OpenAI's family
+# ------------------------------------------------------------------------------------------------------ OpenAI's family
 
 
 def openai_chunk(delta: Mapping[str, Any], finish: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def openai_fails(status: int, message: str, headers: Mapping[str, str] | None = 
     return script
 
 
-# ------------------------------------------------------------------------------------------------------------- Anthropic
+# ------------------------------------------------------------------------------------------------------------ Anthropic
 
 
 def anthropic_stream(*words: str, stop_reason: str = "end_turn") -> bytes:
@@ -132,7 +132,29 @@ def named_events(*events: Mapping[str, Any]) -> bytes:
     return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
 
 
-# ---------------------------------------------------------------------------------------------------------------- Ollama
+# --------------------------------------------------------------------------------------------------------------- Ollama
+
+
+def ollama_line(text: str, **fields: Any) -> dict[str, Any]:
+    """One line of a stream, or, with `OLLAMA_END` among its fields, a whole answer."""
+    message = {"role": "assistant", "content": text}
+    return {"model": "m-1", "created_at": "2026-11-20T00:00:00Z", "message": message, "done": False, **fields}
+
+
+OLLAMA_END = {"done": True, "done_reason": "stop", "prompt_eval_count": 7, "eval_count": 3}
+
+
+def ollama_says(text: str) -> Script:
+    """Answers `text`, word by word if it is asked for a stream."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.request.json["stream"]:
+            lines = (*(ollama_line(word) for word in text.split(" ")), ollama_line("", **OLLAMA_END))
+            await exchange.stream(ndjson(*lines), content_type="application/x-ndjson")
+        else:
+            await exchange.answer(200, ollama_line(text, **OLLAMA_END))
+
+    return script
 
 
 def ndjson(*lines: Mapping[str, Any]) -> bytes:

@@ -5,44 +5,66 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import grpc
 
 
 class Calls:
-    """Knows the task of every running call."""
+    """Knows every call: its task while the handler runs, the call itself until the last byte is with the client."""
 
     def __init__(self) -> None:
         self.cut_off = False
         self._tasks: set[asyncio.Task[object]] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._open = 0
+        self._handled = asyncio.Event()
+        self._handled.set()
+        self._sent = asyncio.Event()
+        self._sent.set()
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return self._open
 
     @contextmanager
-    def track(self) -> Iterator[None]:
-        """Count the current task as a call until the block ends."""
+    def track(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+        """Count the current task as the handler of a call until the block ends, and the call until gRPC is done."""
         task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]  # handlers run in tasks
         self._tasks.add(task)
-        self._idle.clear()
+        self._handled.clear()
+        self._open += 1
+        self._sent.clear()
+        context.add_done_callback(lambda _: self._over())  # type: ignore[arg-type]  # the stubs want a client's call
         try:
             yield
         finally:
             self._tasks.discard(task)
             if not self._tasks:
-                self._idle.set()
+                self._handled.set()
+
+    def _over(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._sent.set()
 
     async def drained(self, seconds: float) -> bool:
-        """Wait until no call is left, at most `seconds`; whether that happened."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
+        """Wait until no call is left and all answers have been sent, at most `seconds`; whether that happened."""
+        return await _within(self._sent, seconds)
 
     def cut(self) -> int:
         """Cancel the calls that are left; they answer SHUTTING_DOWN. Gives their number."""
         self.cut_off = True
         for task in self._tasks:
             task.cancel()
-        return len(self._tasks)
+        return self._open
+
+    async def cleaned_up(self, seconds: float) -> bool:
+        """Wait until every handler has ended, at most `seconds`; whether that happened."""
+        return await _within(self._handled, seconds)
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

@@ -10,19 +10,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
 import structlog
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
-from ulid import ULID
 
 from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
 from parley_server.api import status, validate
 from parley_server.api.calls import Calls
+from parley_server.api.ids import ulid
 from parley_server.api.models import Models
 from parley_server.api.stream import EventWriter, coalesced
 from parley_server.core.context import Clock, Context, Operation
@@ -54,11 +54,11 @@ class GatewayServicer(GatewayServiceServicer):
     calls: Calls
     clock: Clock = time.monotonic
     wall: Callable[[], float] = time.time
-    make_id: Callable[[], str] = field(default=lambda: str(ULID()).lower())
+    make_id: Callable[[], str] = ulid
 
     async def Chat(self, request: v1.ChatRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.ChatResponse:
         ctx = self._context("chat", "Chat", context)
-        with self.calls.track():
+        with self.calls.track(context):
             try:
                 self._accept(request, ctx)
                 async with await self.pipelines.chat(request, ctx) as reply:
@@ -80,7 +80,7 @@ class GatewayServicer(GatewayServiceServicer):
         interval = (
             validate.seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
         )
-        with self.calls.track():
+        with self.calls.track(context):
             writer = EventWriter(context.write, max(1.0, interval))
             try:
                 self._check_stream(request)
@@ -103,7 +103,7 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def Embed(self, request: v1.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.EmbedResponse:
         ctx = self._context("embed", "Embed", context)
-        with self.calls.track():
+        with self.calls.track(context):
             try:
                 self._accept(request, ctx)
                 async with await self.pipelines.embed(request, ctx) as reply:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Protocol
 
 import jsonschema_rs
 import orjson
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 
 from parley import v1
@@ -28,6 +30,16 @@ _PARTS_BY_ROLE = {
     v1.ROLE_ASSISTANT: frozenset(("text", "reasoning", "tool_call", "refusal", "provider_part", "image", "document")),
     v1.ROLE_TOOL: frozenset(("tool_result",)),
 }
+_SAMPLING_RANGES: dict[str, tuple[float, float]] = {
+    "max_output_tokens": (0, 2**31 - 1),
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "top_k": (0, 2**31 - 1),
+    "min_p": (0, 1),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "top_logprobs": (0, 20),
+}
 _PARTS_OF_RESULT = frozenset(("text", "image", "document"))
 
 Say = Callable[[str, str], None]
@@ -42,13 +54,16 @@ def chat(request: v1.ChatRequest) -> list[Violation]:
 
     _model(request.model, "model", say)
     _messages(request, say)
-    _tools(request, say)
-    _sampling(request.sampling, "sampling", say)
-    _reasoning(request.reasoning, "reasoning", say)
-    _output(request.output, say)
-    if len(request.prompt_cache.key) > 256:
-        say("prompt_cache.key", "is longer than 256 characters")
-    _positive(request.prompt_cache, "ttl", "prompt_cache", say)
+    if request.tools or request.HasField("tool_choice"):
+        _tools(request, say)
+    if request.HasField("sampling"):
+        _sampling(request.sampling, "sampling", say)
+    if request.HasField("reasoning"):
+        _reasoning(request.reasoning, "reasoning", say)
+    if request.HasField("output"):
+        _output(request.output, say)
+    if request.HasField("prompt_cache"):
+        _prompt_cache(request.prompt_cache, say)
     _common(request, say)
     return found
 
@@ -219,31 +234,25 @@ def _tools(request: v1.ChatRequest, say: Say) -> None:
 
 
 def _sampling(sampling: v1.SamplingOptions, path: str, say: Say) -> None:
-    if not sampling.ByteSize():
-        return
-    for name, low, high in (
-        ("max_output_tokens", 0, 2**31 - 1),
-        ("temperature", 0, 2),
-        ("top_p", 0, 1),
-        ("top_k", 0, 2**31 - 1),
-        ("min_p", 0, 1),
-        ("frequency_penalty", -2, 2),
-        ("presence_penalty", -2, 2),
-        ("top_logprobs", 0, 20),
-    ):
-        if sampling.HasField(name):  # type: ignore[arg-type]
-            _range(getattr(sampling, name), low, high, f"{path}.{name}", say)
-    if sampling.HasField("repetition_penalty") and not 0 < sampling.repetition_penalty < math.inf:
-        say(f"{path}.repetition_penalty", "must be above 0")
-    if len(sampling.stop_sequences) > 16:
-        say(f"{path}.stop_sequences", f"has {len(sampling.stop_sequences)} entries; at most 16 are allowed")
-    for i, stop in enumerate(sampling.stop_sequences[:16]):
-        if not 1 <= len(stop) <= 256:
-            say(f"{path}.stop_sequences[{i}]", "must have 1 to 256 characters")
-    if len(sampling.logit_bias) > 1024:
-        say(f"{path}.logit_bias", f"has {len(sampling.logit_bias)} entries; at most 1024 are allowed")
-    for token, bias in list(sampling.logit_bias.items())[:1024]:
-        _range(bias, -100, 100, f"{path}.logit_bias[{token}]", say)
+    for field, value in sampling.ListFields():  # those that are set
+        here = f"{path}.{field.name}"
+        match field.name:
+            case "repetition_penalty":
+                if not 0 < value < math.inf:
+                    say(here, "must be above 0")
+            case "stop_sequences":
+                if len(value) > 16:
+                    say(here, f"has {len(value)} entries; at most 16 are allowed")
+                for i, stop in enumerate(value[:16]):
+                    if not 1 <= len(stop) <= 256:
+                        say(f"{here}[{i}]", "must have 1 to 256 characters")
+            case "logit_bias":
+                if len(value) > 1024:
+                    say(here, f"has {len(value)} entries; at most 1024 are allowed")
+                for token, bias in islice(value.items(), 1024):
+                    _range(bias, -100, 100, f"{here}[{token}]", say)
+            case name if name in _SAMPLING_RANGES:
+                _range(value, *_SAMPLING_RANGES[name], here, say)
 
 
 def _reasoning(reasoning: v1.ReasoningOptions, path: str, say: Say) -> None:
@@ -266,22 +275,34 @@ def _output(output: v1.OutputOptions, say: Say) -> None:
             say("output.json_schema.json_schema", "is required")
 
 
+def _prompt_cache(cache: v1.PromptCacheOptions, say: Say) -> None:
+    if len(cache.key) > 256:
+        say("prompt_cache.key", "is longer than 256 characters")
+    _positive(cache, "ttl", "prompt_cache", say)
+
+
 def _common(request: v1.ChatRequest | v1.EmbedRequest, say: Say) -> None:
     """Fields that chat and embedding requests share."""
     if len(request.end_user_id) > 128:
         say("end_user_id", "is longer than 128 characters")
-    if len(request.metadata) > 64:
-        say("metadata", f"has {len(request.metadata)} pairs; at most 64 are allowed")
-    for key, value in list(request.metadata.items())[:64]:
+    if request.metadata:
+        _metadata(request.metadata, say)
+    if request.provider_options_json:
+        for provider, text in request.provider_options_json.items():
+            _json_object(text, f"provider_options_json[{provider[:64]!r}]", say)
+    _known_enum(request.unsupported_policy, v1.UnsupportedPolicy, "unsupported_policy", say)
+    if request.HasField("routing"):
+        _routing(request.routing, say)
+
+
+def _metadata(metadata: Mapping[str, str], say: Say) -> None:
+    if len(metadata) > 64:
+        say("metadata", f"has {len(metadata)} pairs; at most 64 are allowed")
+    for key, value in islice(metadata.items(), 64):
         if len(key.encode()) > 64 or not key:
             say(f"metadata[{key[:64]!r}]", "keys must have 1 to 64 bytes")
         if len(value.encode()) > 512:
             say(f"metadata[{key[:64]!r}]", "values must have at most 512 bytes")
-    for provider, text in request.provider_options_json.items():
-        _json_object(text, f"provider_options_json[{provider[:64]!r}]", say)
-    _known_enum(request.unsupported_policy, v1.UnsupportedPolicy, "unsupported_policy", say)
-    if request.HasField("routing"):
-        _routing(request.routing, say)
 
 
 def _routing(routing: v1.RoutingOptions, say: Say) -> None:
@@ -309,11 +330,12 @@ def _range(value: float, low: float, high: float, path: str, say: Say) -> None:
 
 
 class _Enum(Protocol):
-    def values(self) -> Collection[int]: ...
+    @property
+    def DESCRIPTOR(self) -> EnumDescriptor: ...
 
 
 def _known_enum(value: int, enum: _Enum, path: str, say: Say) -> None:
-    if value and value not in enum.values():
+    if value and value not in enum.DESCRIPTOR.values_by_number:
         say(path, f"{value} is not a value this server knows")
 
 

@@ -47,7 +47,7 @@ class Reply(Generic[Answer]):
     Read it once, either with `response()` or batch by batch, inside `async with`.
     """
 
-    def __init__(self, *, response: Answer | None, batches: Batches | None, owner: AsyncExitStack) -> None:
+    def __init__(self, *, response: Answer | None, batches: Batches | None, owner: AsyncExitStack | None) -> None:
         self._response = response
         self._generators = [] if batches is None else [batches]  # each one reads the one before it
         self._owner = owner
@@ -59,7 +59,7 @@ class Reply(Generic[Answer]):
     @classmethod
     def of(cls, response: Answer) -> Reply[Answer]:
         """A finished answer."""
-        return cls(response=response, batches=None, owner=AsyncExitStack())
+        return cls(response=response, batches=None, owner=None)
 
     @classmethod
     async def primed(cls, batches: Batches, owner: AsyncExitStack) -> Reply[Answer]:
@@ -91,6 +91,7 @@ class Reply(Generic[Answer]):
 
     def keep(self, held: AsyncExitStack) -> None:
         """Release `held` when the reply is over, before the upstream is."""
+        self._owner = self._owner or AsyncExitStack()
         self._owner.push_async_exit(held)
 
     def through(self, f: Callable[[Batches], Batches]) -> Reply[Answer]:
@@ -158,11 +159,17 @@ class Reply(Generic[Answer]):
         if outcome.final is None:
             outcome.error = error if isinstance(error, Exception) else None
             outcome.cancelled = outcome.error is None
-        async with self._owner:
+        if self._owner is None and not self._generators:  # whole from the start: there is nothing to release
+            self._tell(outcome)
+            return
+        async with self._owner or AsyncExitStack() as owner:
             for generator in self._generators:  # the stack unwinds from the end: outermost first, then the upstream
-                self._owner.push_async_callback(generator.aclose)
-            for f in self._on_over:
-                f(outcome)
+                owner.push_async_callback(generator.aclose)
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        for f in self._on_over:
+            f(outcome)
 
     async def __aenter__(self) -> Reply[Answer]:
         return self

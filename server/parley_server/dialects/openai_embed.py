@@ -55,6 +55,8 @@ class OpenAIEmbed:
                 body[self._end_user_field] = request.end_user_id
             else:
                 wishes.unmet("end_user_id", f"{target.provider} takes no end user")
+        if request.routing.service_tier:
+            wishes.unmet("routing.service_tier", "embeddings have no service tiers")
         options = request.provider_options_json.get(target.provider, "")
         return HttpCall("/embeddings", dump(body, options, _OURS), warnings=wishes.warnings())
 

@@ -47,8 +47,8 @@ class OpenAIModels:
 def _model(row: Mapping[str, Any], provider: str) -> v1.Model:
     name = str(row["id"])
     model = v1.Model(id=f"{provider}/{name}", provider=provider, provider_model=name)
-    if isinstance(created := row.get("created"), int) and created > 0:
-        model.create_time.FromSeconds(created)
+    if (created := _time(row.get("created"))) is not None and created.seconds > 0:  # else it is not known
+        model.create_time.CopyFrom(created)
     if (shutdown := _time(row.get("shutdown_date"))) is not None:
         model.shutdown_time.CopyFrom(shutdown)
         model.state = v1.Model.STATE_DEPRECATED

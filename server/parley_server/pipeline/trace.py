@@ -37,7 +37,7 @@ class Trace:
 
     def __call__(self, inner: Service) -> Service:
         async def traced(request: Any, ctx: Context) -> Reply[Any]:
-            parent = _W3C.extract(ctx.headers, TraceContext())
+            parent = _W3C.extract(ctx.headers, TraceContext()) if ctx.headers else TraceContext()
             span = self._tracer.start_span(f"{semconv.SERVICE}/{ctx.method}", parent, SpanKind.SERVER)
             ctx.trace = set_span_in_context(span, parent)
             if not span.is_recording():

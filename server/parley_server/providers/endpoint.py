@@ -78,26 +78,22 @@ class ChatEndpoint:
     async def __call__(self, request: v1.ChatRequest, ctx: Context, /) -> Reply[v1.ChatResponse]:
         target = self._wire.target
         call = self._dialect.encode(request, target, stream=ctx.streaming)
-        owner = AsyncExitStack()
         incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
-        owner.push_async_callback(incoming.aclose)
         if ctx.streaming:
+            owner = AsyncExitStack()
+            owner.push_async_callback(incoming.aclose)
             reply: Reply[v1.ChatResponse] = await Reply.primed(self._events(incoming), owner)
         else:
-            async with owner:
-                body = await self._read(incoming)
-            reply = Reply.of(self._decode(body, request, incoming))
+            reply = Reply.of(await self._whole(request, incoming))
         reply.on_final(lambda final: _sign(final, target, call, incoming))
         return reply
 
-    async def _read(self, incoming: Incoming) -> bytes:
+    async def _whole(self, request: v1.ChatRequest, incoming: Incoming) -> v1.ChatResponse:
         try:
-            return await incoming.read(_BODY_LIMIT)
-        except GatewayError as error:
-            raise self._wire.named(error, incoming) from None
-
-    def _decode(self, body: bytes, request: v1.ChatRequest, incoming: Incoming) -> v1.ChatResponse:
-        try:
+            try:
+                body = await incoming.read(_BODY_LIMIT)
+            finally:
+                await incoming.aclose()
             response = self._dialect.decode(body, self._wire.target)
         except GatewayError as error:
             raise self._wire.named(error, incoming) from None
@@ -140,22 +136,24 @@ class EmbedEndpoint:
         limit = self._most_inputs() or len(request.inputs)
         if len(request.inputs) <= limit:
             return Reply.of(await self._embed(request, ctx))
-        slots = asyncio.Semaphore(_PARALLEL_EMBED_CALLS)
+        starts = iter(range(0, len(request.inputs), limit))
+        answers: dict[int, v1.EmbedResponse] = {}
 
-        async def part(start: int) -> v1.EmbedResponse:
-            piece = v1.EmbedRequest()
-            piece.CopyFrom(request)
-            del piece.inputs[:]
-            piece.inputs.extend(request.inputs[start : start + limit])
-            async with slots:
-                return await self._embed(piece, ctx)
+        async def ask() -> None:
+            for start in starts:  # shared: whoever is free takes the next piece, and who fails takes none
+                piece = v1.EmbedRequest()
+                piece.CopyFrom(request)
+                del piece.inputs[:]
+                piece.inputs.extend(request.inputs[start : start + limit])
+                answers[start] = await self._embed(piece, ctx)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(part(start)) for start in range(0, len(request.inputs), limit)]
+                for _ in range(_PARALLEL_EMBED_CALLS):
+                    group.create_task(ask())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None  # the others were cancelled, or failed of the same cause
-        return Reply.of(_joined([task.result() for task in tasks]))
+        return Reply.of(_joined([answers[start] for start in sorted(answers)]))
 
     def _most_inputs(self) -> int | None:
         """Inputs that one call takes: what the dialect allows, or less if the model is known to take less."""
@@ -180,10 +178,12 @@ class EmbedEndpoint:
 
 
 def _sign(final: Final, target: Target, call: HttpCall, incoming: Incoming) -> None:
-    final.route.provider = target.provider
-    final.route.model = final.route.model or target.model
-    final.route.provider_request_id = request_id(incoming.headers)
-    final.warnings.extend(call.warnings)
+    route = final.route
+    route.provider = target.provider
+    route.model = route.model or target.model
+    route.provider_request_id = request_id(incoming.headers)
+    if call.warnings:
+        final.warnings.extend(call.warnings)
 
 
 def _joined(parts: list[v1.EmbedResponse]) -> v1.EmbedResponse:
@@ -224,4 +224,7 @@ async def _linger(blocks: Any) -> None:
 
 def request_id(headers: Mapping[str, str]) -> str:
     """The provider's ID of the exchange; empty if it gives none."""
-    return next((headers[name] for name in _REQUEST_ID_HEADERS if name in headers), "")
+    for name in _REQUEST_ID_HEADERS:
+        if name in headers:
+            return headers[name]
+    return ""

@@ -46,6 +46,7 @@ _BY_TYPE: dict[str, type[GatewayError]] = {
     "api_error": Unavailable,
     "timeout_error": AttemptTimeout,
     "overloaded_error": Overloaded,
+    "exceed_context_size_error": ContextLengthExceeded,  # llama.cpp, which serves this API too
 }
 _BY_STATUS: dict[int, type[GatewayError]] = {
     401: CredentialsRejected,

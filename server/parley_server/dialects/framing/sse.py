@@ -40,17 +40,14 @@ class SSE:
             data = b"".join((*self._line, data))
             self._line, self._line_size = [], 0
         payloads: list[bytes] = []
-        if not self._event:  # whole events in one piece, nearly always one line each
-            *events, data = data.split(b"\n\n")
-            for event in events:
-                if event.startswith(b"data: ") and b"\n" not in event:
-                    if len(event) > 6:
-                        payloads.append(event[6:])
-                else:
-                    self._lines(event.split(b"\n"), payloads)
-                    self._end(payloads)
-            if not data:
-                return payloads
+        if not self._event and data.startswith(b"data: "):
+            # Nearly always a line of data and an empty one in turn: then one split cuts all there is.
+            end = data.rfind(b"\n\n")
+            events = data[6:end].split(b"\n\ndata: ")
+            if end > 0 and data.count(b"\n", 0, end) == 2 * len(events) - 2 and b"" not in events:
+                payloads, data = events, data[end + 2 :]
+                if not data:
+                    return payloads
         *lines, rest = data.split(b"\n")
         self._lines(lines, payloads)
         self._keep(rest)

@@ -149,6 +149,8 @@ def _output(body: Body, output: v1.OutputOptions, wishes: Wishes) -> None:
 
 def _elsewhere(request: v1.ChatRequest, wishes: Wishes) -> None:
     """Wishes about things that a server of one's own does not have."""
+    if request.prompt_cache.mode == v1.PromptCacheOptions.MODE_EXPLICIT:
+        wishes.unmet("prompt_cache.mode", "prefixes are cached unasked here, not only where a breakpoint is")
     if request.prompt_cache.key:
         wishes.unmet("prompt_cache.key", "there are no keys of the prompt cache here")
     if request.prompt_cache.HasField("ttl"):

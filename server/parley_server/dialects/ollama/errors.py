@@ -98,7 +98,8 @@ def _read(status: int, said: Mapping[str, Any] | None, body: bytes, target: Targ
         case {"error": str(words)} | {"error": {"message": str(words)}}:
             found, field = _by_words(words) or (_by_status(status), "")
         case _:  # not Ollama: a proxy before it, or a server that lacks the endpoint
-            words = body[:8192].decode("utf-8", "replace")
+            words = body[:8192].decode("utf-8", "replace").strip()
+            words = "" if words.startswith("<") else words  # HTML of a proxy tells nobody anything
             found, field = (OperationUnsupported if status == 404 else _by_status(status)), ""
     violations = [Violation(field, provider_text(words), _REASONS.get(found, ""))] if field else []
     problem = found(

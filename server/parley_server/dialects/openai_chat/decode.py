@@ -56,23 +56,21 @@ def decode(body: bytes, target: Target, quirks: Quirks) -> v1.ChatResponse:
 
 def _response(answer: Body, target: Target, quirks: Quirks) -> v1.ChatResponse:
     choices = answer["choices"]
-    choice = min(choices, key=lambda c: c.get("index") or 0)
+    choice = choices[0] if len(choices) == 1 else min(choices, key=lambda c: c.get("index") or 0)
     message = choice.get("message") or {}
     parts = list(_parts(message, answer, target, quirks))
-    called = any(part.HasField("tool_call") or _is_call(part) for part in parts)
-    refused = any(part.HasField("refusal") for part in parts)
+    kinds = {part.WhichOneof("kind") for part in parts}
+    called = "tool_call" in kinds or ("provider_part" in kinds and any(_is_call(part) for part in parts))
     native = text(choice.get("finish_reason"))
-    response = v1.ChatResponse(
+    return v1.ChatResponse(
         message=v1.Message(role=v1.ROLE_ASSISTANT, parts=parts or [v1.Part(text="")]),
-        finish_reason=finish_reason(native, called=called, refused=refused),
+        finish_reason=finish_reason(native, called=called, refused="refusal" in kinds),
         native_finish_reason=native,
         stop_sequence=stop_sequence(choice),
         logprobs=logprobs(choice.get("logprobs")),
+        usage=usage(answer),
         route=route(answer, target),
     )
-    if (used := usage(answer)) is not None:
-        response.usage.CopyFrom(used)
-    return response
 
 
 def _parts(message: Body, answer: Body, target: Target, quirks: Quirks) -> Iterator[v1.Part]:
@@ -92,12 +90,11 @@ def _parts(message: Body, answer: Body, target: Target, quirks: Quirks) -> Itera
                 yield from content_block(block, target)
     if refusal := message.get("refusal"):
         yield v1.Part(refusal=v1.RefusalPart(text=refusal))
-    stamp = id_stamp(answer)
     calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
     if not calls and isinstance(legacy := message.get("function_call"), dict) and legacy.get("name"):
         calls = [{"function": legacy}]
     for number, call in enumerate(calls):
-        yield _call(call, f"call_{stamp}_{number}", target)
+        yield _call(call, f"call_{id_stamp(answer)}_{number}", target)
     if isinstance(audio := message.get("audio"), dict) and audio.get("id"):
         yield provider_part(audio, target, kind="audio")
 
@@ -261,18 +258,17 @@ def usage(answer: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROV
     reasoning = _count(of_completion, "reasoning_tokens")
     if reasoning and completion is not None and total == (prompt or 0) + completion + reasoning:
         completion += reasoning
+    read = _count(of_prompt, "cached_tokens")
+    if read is None:
+        read = _count(said, "prompt_cache_hit_tokens", "cached_tokens")
     return v1.Usage(
         source=source,
         input_tokens=prompt,
         output_tokens=completion,
         total_tokens=total,
-        cache_read_input_tokens=_first(
-            _count(of_prompt, "cached_tokens"), _count(said, "prompt_cache_hit_tokens"), _count(said, "cached_tokens")
-        ),
-        cache_write_input_tokens=_first(
-            _count(of_prompt, "cache_write_tokens"),
-            _count(of_prompt, "cache_creation_input_tokens"),
-            _count(of_prompt, "created_cache_tokens"),
+        cache_read_input_tokens=read,
+        cache_write_input_tokens=_count(
+            of_prompt, "cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens"
         ),
         reasoning_output_tokens=reasoning,
         accepted_prediction_tokens=_count(of_completion, "accepted_prediction_tokens"),
@@ -280,10 +276,10 @@ def usage(answer: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROV
     )
 
 
-def _count(said: Body, name: str) -> int | None:
-    value = said.get(name)
-    return int(value) if isinstance(value, int | float) and 0 <= value < 2**31 else None
-
-
-def _first(*counts: int | None) -> int | None:
-    return next((count for count in counts if count is not None), None)
+def _count(said: Body, *names: str) -> int | None:
+    """The first of the named counts that is told."""
+    for name in names:
+        value = said.get(name)
+        if isinstance(value, int | float) and 0 <= value < 2**31:
+            return int(value)
+    return None

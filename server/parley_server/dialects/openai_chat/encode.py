@@ -45,13 +45,18 @@ def encode(request: v1.ChatRequest, target: Target, quirks: Quirks, *, stream: b
     """The call that asks for `request`. Raises UnsupportedParameter for content that cannot be sent at all."""
     wishes = Wishes(request.unsupported_policy)
     notes: list[v1.Warning] = []
-    body: Body = {"model": target.model, "messages": Messages(target, quirks, wishes).encode(request)}
-    _tools(body, request, target, quirks, wishes, notes)
-    _sampling(body, request.sampling, quirks, wishes)
-    _reasoning(body, request.reasoning, quirks, wishes)
-    _output(body, request.output)
-    _prompt_cache(body, request, wishes)
-    if request.routing.service_tier:
+    body: Body = {"model": target.model, "messages": Messages(request, target, quirks, wishes).encode()}
+    if request.tools:
+        _tools(body, request, target, quirks, wishes, notes)
+    if request.HasField("sampling"):
+        _sampling(body, request.sampling, quirks, wishes)
+    if request.HasField("reasoning"):
+        _reasoning(body, request.reasoning, quirks, wishes)
+    if request.HasField("output"):
+        _output(body, request.output)
+    if request.HasField("prompt_cache"):
+        _prompt_cache(body, request.prompt_cache, wishes)
+    if request.HasField("routing") and request.routing.service_tier:
         body["service_tier"] = request.routing.service_tier
     if request.end_user_id:
         if quirks.end_user_field:
@@ -218,8 +223,7 @@ def _output(body: Body, output: v1.OutputOptions) -> None:
         body["prediction"] = {"type": "content", "content": output.predicted_text}
 
 
-def _prompt_cache(body: Body, request: v1.ChatRequest, wishes: Wishes) -> None:
-    cache = request.prompt_cache
+def _prompt_cache(body: Body, cache: v1.PromptCacheOptions, wishes: Wishes) -> None:
     if cache.key:
         body["prompt_cache_key"] = cache.key
     options = {}

@@ -6,6 +6,7 @@ place that knows is OpenAI's model pages. First match wins; names that match not
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ _FAMILIES = (
 )
 
 
+@functools.lru_cache(maxsize=1024)
 def refused(model: str, effort: str) -> frozenset[str]:
     """Body fields that `model` refuses at a `reasoning_effort` (empty: not given)."""
     name = model.rpartition("/")[2].removeprefix("ft:")

@@ -34,24 +34,24 @@ _AUDIO_FORMATS = {
 _DETAILS = {v1.IMAGE_DETAIL_LOW: "low", v1.IMAGE_DETAIL_HIGH: "high", v1.IMAGE_DETAIL_ORIGINAL: "original"}
 
 
+_ONLY_TEXT = {"type", "text"}  # keys of a text part with nothing else to say
+
+
 class Messages:
     """Encodes the messages of one request."""
 
-    def __init__(self, target: Target, quirks: Quirks, wishes: Wishes) -> None:
+    def __init__(self, request: v1.ChatRequest, target: Target, quirks: Quirks, wishes: Wishes) -> None:
+        self._request = request
         self._target = target
         self._quirks = quirks
         self._wishes = wishes
-        self._surplus_breakpoints = 0
-        self._cache_off = False
+        self._surplus: int | None = None  # breakpoints beyond the possible ones, once there is a breakpoint
 
-    def encode(self, request: v1.ChatRequest) -> list[Body]:
+    def encode(self) -> list[Body]:
         """All messages, in order. Raises UnsupportedParameter for content that cannot be said."""
-        marked = sum(part.HasField("cache_breakpoint") for message in request.messages for part in message.parts)
-        self._surplus_breakpoints = max(marked - _MOST_BREAKPOINTS, 0)
-        self._cache_off = request.prompt_cache.mode == v1.PromptCacheOptions.MODE_OFF
         messages: list[Body] = []
         attachments: list[Any] = []  # of the tool results since the last other message
-        for index, message in enumerate(request.messages):
+        for index, message in enumerate(self._request.messages):
             path = f"messages[{index}]"
             if message.role == v1.ROLE_ASSISTANT:
                 self._give(messages, attachments)
@@ -92,7 +92,7 @@ class Messages:
 
     def _shortest(self, content: list[Any], joint: str) -> str | list[Any]:
         """One string where that says the same."""
-        texts = [part["text"] for part in content if isinstance(part, dict) and part.keys() == {"type", "text"}]
+        texts = [part["text"] for part in content if isinstance(part, dict) and part.keys() == _ONLY_TEXT]
         if len(texts) == len(content) and (len(texts) == 1 or self._quirks.text_as_string):
             return joint.join(texts)
         return content
@@ -166,14 +166,13 @@ class Messages:
 
     def _mark(self, said: Any, breakpoint_: v1.CacheBreakpoint, path: str) -> None:
         path = f"{path}.cache_breakpoint"
-        if self._cache_off:
+        if self._request.prompt_cache.mode == v1.PromptCacheOptions.MODE_OFF:
             return
         if not self._quirks.cache_breakpoints:
             self._wishes.unmet(path, f"{self._target.provider} takes no breakpoints")
         elif not isinstance(said, dict) or said["type"] != "text":
             self._wishes.unmet(path, "only text takes a breakpoint here")
-        elif self._surplus_breakpoints:
-            self._surplus_breakpoints -= 1
+        elif self._is_surplus():
             self._wishes.unmet(path, f"at most {_MOST_BREAKPOINTS} breakpoints are possible; the last ones count")
         elif self._quirks.cache_breakpoints == "cache_control":
             said["cache_control"] = {"type": "ephemeral"}
@@ -183,6 +182,14 @@ class Messages:
             said["prompt_cache_breakpoint"] = {"mode": "explicit"}
             if breakpoint_.HasField("ttl"):
                 said["prompt_cache_breakpoint"]["ttl"] = cache_ttl(breakpoint_.ttl, f"{path}.ttl", self._wishes)
+
+    def _is_surplus(self) -> bool:
+        """Whether the next breakpoint is one of the first, which give way to the last ones where there are too many."""
+        if self._surplus is None:
+            parts = (part for message in self._request.messages for part in message.parts)
+            self._surplus = max(sum(part.HasField("cache_breakpoint") for part in parts) - _MOST_BREAKPOINTS, 0)
+        self._surplus -= 1
+        return self._surplus >= 0
 
     # --------------------------------------------------------------------------------------------------- tool results
 
