@@ -71,7 +71,7 @@ def context(
         received_at=1_790_000_000.0,
         deadline=None if deadline is None else clock() + deadline,
         method={"embed": "Embed"}.get(operation, "StreamChat" if streaming else "Chat"),
-        peer="ipv4:127.0.0.1:40312",
+        peer=lambda: "ipv4:127.0.0.1:40312",
     )
     ctx.budget.left = attempts
     return ctx

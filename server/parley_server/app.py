@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import hashlib
 import random
 import signal
@@ -294,6 +295,8 @@ async def _serve(settings: Config) -> None:
         loop.add_signal_handler(number, lambda: second.set() if first.is_set() else first.set())
     gateway = Gateway(settings)
     await gateway.start()
+    gc.collect()
+    gc.freeze()  # what is there now lives as long as the process: full collections need not look at it again
     await first.wait()
     log.info("draining", running=len(gateway.calls), seconds=settings.server.drain)
     stopping = asyncio.create_task(gateway.stop())

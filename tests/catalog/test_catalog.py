@@ -13,7 +13,16 @@ from parley import v1
 from parley_server.catalog import Catalog
 from parley_server.core.usage import cost
 
-CAPABILITIES = {"system-turns", "tools", "parallel-tools", "json-schema", "reasoning", "prompt-cache", "citations", "logprobs"}
+CAPABILITIES = {
+    "system-turns",
+    "tools",
+    "parallel-tools",
+    "json-schema",
+    "reasoning",
+    "prompt-cache",
+    "citations",
+    "logprobs",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,25 +1,17 @@
-"""From text and variables to settings: what is meant, and every problem at once where something cannot be."""
+"""From text to settings: what is meant, and every problem at once where something cannot be."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pydantic
 import pytest
 
 from parley_server.config import Anthropic, Config, Mock, Ollama, OpenAI, OpenAICompatible, load, read
 from parley_server.config_sources import ConfigError
-
-
-def problems(text: str, environ: Mapping[str, str] | None = None) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        load(text, environ or {})
-    return caught.value.problems
-
+from tests.config.problems import problems
 
 # ------------------------------------------------------------------------------------------------------- what is meant
 
@@ -271,140 +263,3 @@ def test_an_address_is_host_and_port(address: str) -> None:
     (problem,) = problems(f"server: {{insecure: true, address: '{address}'}}")
     assert problem.startswith("server.address: ")
     assert "host:port" in problem
-
-
-# ------------------------------------------------------------------------------------------------------- OLLAMA_HOST
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    {
-        "h": "http://h:11434",
-        "h:1234": "http://h:1234",
-        "http://h": "http://h:80",
-        "https://h/": "https://h:443",
-        "http://h:1234/": "http://h:1234",
-        "https://h/ollama": "https://h:443/ollama",
-        "0.0.0.0": "http://127.0.0.1:11434",
-        "0.0.0.0:8080": "http://127.0.0.1:8080",
-        "http://0.0.0.0:8080": "http://127.0.0.1:8080",
-        ":8080": "http://127.0.0.1:8080",
-        "[::]:8080": "http://[::1]:8080",
-        "::": "http://[::1]:11434",
-        "[::1]": "http://[::1]:11434",
-        "fe80::7": "http://[fe80::7]:11434",
-        " '127.0.0.1:99' ": "http://127.0.0.1:99",
-    }.items(),
-)
-def test_ollama_host_in_all_its_forms(host: str, url: str) -> None:
-    ollama = load("", {"OLLAMA_HOST": host}).providers["ollama"]
-    assert isinstance(ollama, Ollama)
-    assert ollama.base_url == url
-
-
-def test_ollama_host_that_is_none() -> None:
-    (problem,) = problems("", {"OLLAMA_HOST": "h:port"})
-    assert problem.startswith("providers.ollama.base_url: ")
-    assert load("providers: {mock: {}}", {"OLLAMA_HOST": "h:port"}).providers.keys() == {"mock"}
-
-
-# ------------------------------------------------------------------------------------------------- PARLEY_ variables
-
-
-def test_variables_override_the_file_with_types() -> None:
-    config = load(
-        "server: {drain: 1}\nproviders: {mock: {models: {a.b: {reply: x}}}}",
-        {
-            "PARLEY_SERVER__ADDRESS": "127.0.0.1:6000",
-            "PARLEY_SERVER__DRAIN": "2.5",
-            "PARLEY_SERVER__REFLECTION": "false",
-            "PARLEY_LOG__LEVEL": "debug",
-            "PARLEY_PROVIDERS__MOCK__MODELS__A_B__REPLY": "y",
-            "PARLEY_PROVIDERS__MOCK__MODELS__C": "{reply: z, cached_tokens: 3}",
-            "PARLEY_REFRESH_MODELS": "60",
-            "PARLEY_UNSUPPORTED_POLICY": "error",
-        },
-    )
-    assert (config.server.address, config.server.drain, config.server.reflection) == ("127.0.0.1:6000", 2.5, False)
-    assert (config.log.level, config.refresh_models, config.unsupported_policy) == ("debug", 60, "error")
-    mock = config.providers["mock"]
-    assert isinstance(mock, Mock)
-    assert mock.models["a.b"].reply == "y"
-    assert (mock.models["c"].reply, mock.models["c"].cached_tokens) == ("z", 3)
-
-
-def test_underscores_of_a_variable_stand_for_dashes_of_names_that_are_there() -> None:
-    text = "providers: {my-vllm: {kind: openai-compatible, base_url: http://h/v1}}"
-    environ = {"PARLEY_PROVIDERS__MY_VLLM__BASE_URL": "http://other/v1"}
-    providers = load(text, environ).providers
-    assert list(providers) == ["my-vllm"]
-    assert getattr(providers["my-vllm"], "base_url", "") == "http://other/v1"
-    both = text.replace("providers: {", "providers: {my_vllm: {kind: mock}, ")
-    assert problems(both, environ)[0].startswith("providers.my_vllm.base_url (PARLEY_PROVIDERS__MY_VLLM__BASE_URL)")
-
-
-def test_variables_add_to_the_usual_providers() -> None:
-    environ = {
-        "OPENAI_API_KEY": "k",
-        "PARLEY_PROVIDERS__OPENAI__PROJECT": "p",
-        "PARLEY_PROVIDERS__LOCAL__KIND": "openai-compatible",
-        "PARLEY_PROVIDERS__LOCAL__BASE_URL": "http://h/v1",
-    }
-    providers = load("", environ).providers
-    assert list(providers) == ["openai", "ollama", "mock", "local"]
-    assert getattr(providers["openai"], "project", "") == "p"
-
-
-def test_variables_of_a_section_with_nothing_in_it() -> None:
-    config = load("server:\nproviders: {mock: }", {"PARLEY_SERVER__DRAIN": "2", "PARLEY_PROVIDERS__MOCK__CAPTURE": "f"})
-    assert config.server.drain == 2
-    assert getattr(config.providers["mock"], "capture", None) == Path("f")
-
-
-def test_variables_that_kubernetes_makes_for_services_are_left_alone() -> None:
-    links: dict[str, Any] = {
-        "PARLEY_PORT": "tcp://10.0.0.1:50051",
-        "PARLEY_SERVICE_HOST": "10.0.0.1",
-        "PARLEY_SERVICE_PORT_GRPC": "50051",
-        "PARLEY_PORT_50051_TCP_ADDR": "10.0.0.1",
-        "PARLEY_SERVER_PORT": "tcp://10.0.0.2:1",
-        "PARLEY_CONFIG": "/etc/parley.yaml",
-    }
-    assert load("", links) == load("", {})
-
-
-@pytest.mark.parametrize(
-    ("environ", "begin"),
-    [
-        ({"PARLEY_SERVER__DRAIM": "5"}, "server.draim (PARLEY_SERVER__DRAIM): unknown key; did you mean drain?"),
-        ({"PARLEY_SERVR__DRAIN": "5"}, "servr (PARLEY_SERVR__DRAIN): unknown key; did you mean server?"),
-        ({"PARLEY_SERVER__DRAIN": "soon"}, "server.drain (PARLEY_SERVER__DRAIN): "),
-        ({"PARLEY_SERVER__ADDRESS": "0.0.0.0:5"}, "server.address (PARLEY_SERVER__ADDRESS): "),
-        ({"PARLEY_SERVER__ADDRESS": "[oops"}, "PARLEY_SERVER__ADDRESS: not YAML: "),
-        ({"PARLEY_SERVER__ADDRESS__PORT": "5"}, "PARLEY_SERVER__ADDRESS__PORT: server.address is not a section"),
-        ({"PARLEY_PROVIDERS__GROQ__API_KEY": "env:A"}, "providers.groq.kind (PARLEY_PROVIDERS__GROQ__API_KEY): "),
-        ({"PARLEY_PROVIDERS__MOCK": "[1]"}, "providers.mock (PARLEY_PROVIDERS__MOCK): "),
-        ({"PARLEY_REFRESH_MODELS": "-1"}, "refresh_models (PARLEY_REFRESH_MODELS): "),
-        ({"PARLEY_SERVER__": "5"}, "server. (PARLEY_SERVER__): unknown key"),
-    ],
-)
-def test_variables_that_mean_nothing_are_errors_that_name_them(environ: dict[str, str], begin: str) -> None:
-    (problem,) = problems("server: {address: 127.0.0.1:1}", environ)
-    assert problem.startswith(begin)
-
-
-def test_problems_of_file_and_variables_come_together() -> None:
-    assert len(problems("log: {level: loud}", {"PARLEY_SERVER__DRAIN": "[", "PARLEY_SERVER__DRAIM": "1"})) == 3
-
-
-# ------------------------------------------------------------------------------------------ variables of OpenTelemetry
-
-
-def test_standard_telemetry_variables() -> None:
-    on = load("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:4317", "OTEL_SERVICE_NAME": "123"}).telemetry
-    assert (on.enabled, on.protocol, on.service_name) == (True, "grpc", "123")
-    http = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
-    assert load("", http).telemetry.protocol == "http/protobuf"
-    assert not load("", http | {"OTEL_SDK_DISABLED": "true"}).telemetry.enabled
-    assert not load("telemetry: {enabled: false}", http).telemetry.enabled
-    assert not load("", http | {"PARLEY_TELEMETRY__ENABLED": "false"}).telemetry.enabled

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -18,35 +15,13 @@ from parley_server import telemetry
 from parley_server.core.context import Context
 from parley_server.core.errors import InvalidRequest, Overloaded
 from parley_server.core.reply import Reply
-from parley_server.core.service import Service, stack
-from parley_server.core.target import Target
-from parley_server.pipeline.deadline import Deadline
-from parley_server.pipeline.meter import Meter
-from parley_server.pipeline.retry import Retry, RetryPolicy
-from parley_server.pipeline.timeout import Limits, Timeout
-from parley_server.pipeline.trace import Trace
-from parley_server.pipeline.trace_attempt import TraceAttempt
+from parley_server.core.service import Service
+from parley_server.pipeline.timeout import Limits
 from tests.fakes import Attempts, Upstream, answering, chat, completed, context, delta, drain, opened, started
-from tests.telemetry.collectors import Collected, attributes, grpc_collector, http_collector
+from tests.telemetry.collectors import Collected, attributes, grpc_collector
+from tests.telemetry.traced import CLIENT, FIRST, SERVER, Settings, finish, traced
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-FIRST = [started(), opened(), delta("Hel")]
-PRICE = v1.ModelPricing(input_nano_usd=10**9, output_nano_usd=10**9)
-SERVER = "parley.v1.GatewayService/StreamChat"
-CLIENT = "chat gpt-5.1"
-
-
-@dataclass
-class Settings:
-    enabled: bool = True
-    protocol: Literal["grpc", "http/protobuf"] = "grpc"
-    service_name: str = "parley"
-
-
-@pytest.fixture(autouse=True)
-def _fresh_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
 
 
 @pytest.fixture
@@ -54,26 +29,6 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collected]:
     with grpc_collector() as (endpoint, collected):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         yield collected
-
-
-def traced(
-    tracing: telemetry.Telemetry, service: Service, *, capture: bool = False, limits: Limits | None = None
-) -> Service:
-    """The layers of a call and of its target in their order."""
-    tracer, target = tracing.tracer, Target("openai", "gpt-5.1")
-    assert tracer is not None
-    per_target = stack(
-        Retry(RetryPolicy(), asyncio.sleep, lambda: 0.0),
-        Meter(target, PRICE),
-        TraceAttempt(tracer, target, "openai", "https://api.openai.com/v1", capture=capture),
-        Timeout(limits or Limits()),
-        service=service,
-    )
-    return stack(Trace(tracer, capture=capture), Deadline(600, 3600), service=per_target)
-
-
-async def finish(tracing: telemetry.Telemetry) -> None:
-    await asyncio.to_thread(tracing.shutdown, 5.0)
 
 
 def full_request() -> v1.ChatRequest:
@@ -178,21 +133,6 @@ async def test_stream_golden_attributes(collector: Collected) -> None:
     assert upstream.outgoing == [{"traceparent": f"{PARENT[:35]}-{client.span_id.hex()}-01", "tracestate": "vendor=1"}]
     assert server.start_time_unix_nano <= client.start_time_unix_nano
     assert client.end_time_unix_nano <= server.end_time_unix_nano
-
-
-async def test_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with http_collector() as (endpoint, collected):
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=search")
-        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
-        tracing = telemetry.start(Settings(protocol="http/protobuf", service_name="gateway-7"))
-        await drain(traced(tracing, answering("hi")), chat(), context(attempts=3))
-        await finish(tracing)
-    assert {span.name for span in collected.spans} == {SERVER, CLIENT}
-    assert collected.resource["service.name"] == "gateway-7"
-    assert collected.resource["service.version"]
-    assert collected.resource["deployment.environment.name"] == "test"
-    assert collected.headers[0]["x-team"] == "search"
 
 
 async def test_embeddings(collector: Collected) -> None:
@@ -364,49 +304,3 @@ async def test_nonsense_for_a_traceparent_begins_a_new_trace(collector: Collecte
     await drain(traced(tracing, Upstream(FIRST, [completed()])), chat(), ctx)
     await finish(tracing)
     assert collector.span(SERVER).parent_span_id == b""
-
-
-def test_off_means_no_tracer() -> None:
-    assert telemetry.start(Settings(enabled=False)).tracer is None
-
-
-@pytest.fixture
-def dead_port() -> Iterator[int]:
-    """A port on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-async def test_unreachable_collector_costs_calls_nothing(
-    monkeypatch: pytest.MonkeyPatch, dead_port: int, protocol: Literal["grpc", "http/protobuf"]
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{dead_port}")
-    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "32")
-    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "8")
-    tracing = telemetry.start(Settings(protocol=protocol))
-    service = traced(tracing, Upstream(FIRST, [completed()]))
-    start = time.monotonic()
-    for _ in range(200):
-        await drain(service, chat(), context(attempts=3))
-    assert time.monotonic() - start < 2
-    start = time.monotonic()
-    await asyncio.to_thread(tracing.shutdown, 0.3)
-    assert time.monotonic() - start < 1
-
-
-async def test_collector_that_never_answers_does_not_hold_up_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
-    with grpc_collector(stalled=True) as (endpoint, _):
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-        tracing = telemetry.start(Settings())
-        await drain(traced(tracing, Upstream(FIRST, [completed()])), chat(), context(attempts=3))
-        start = time.monotonic()
-        await asyncio.to_thread(tracing.shutdown, 0.3)
-        assert time.monotonic() - start < 1
-
-
-async def test_shutting_down_twice_is_harmless() -> None:
-    tracing = telemetry.start(Settings(enabled=False))
-    tracing.shutdown(1)
-    tracing.shutdown(1)

@@ -11,6 +11,22 @@ from parley_server.transports.base import Incoming, Outgoing, Transport
 from parley_server.transports.mock import MockModel, MockTransport
 
 BASE_URL = "http://mock.invalid/v1"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "enum": ["Lisbon", "Oslo"]},
+                "days": {"type": "integer", "minimum": 2},
+            },
+            "required": ["city", "days"],
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock"}}
+CALLS = {"tool_calls": [{"name": "weather", "arguments": {"city": "Oslo"}}, {"name": "clock", "arguments": "{}"}]}
 
 
 class FakeSleep:
@@ -98,3 +114,8 @@ def deltas(events: list[Any], field: str) -> list[Any]:
     """All values of a field in the deltas of a stream."""
     choices = [event["choices"][0] for event in events if event != "[DONE]" and event["choices"]]
     return [choice["delta"][field] for choice in choices if choice["delta"].get(field)]
+
+
+def named(name: str) -> dict[str, Any]:
+    """The choice of one tool, and the mention of one among those allowed."""
+    return {"type": "function", "function": {"name": name}}

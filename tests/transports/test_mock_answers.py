@@ -9,31 +9,21 @@ import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from parley_server.transports.mock import MockModel, MockTransport, tokens
-from tests.transports.mock_exchange import ask, chat_body, deltas, message, mock, say, stream, stream_bytes
-
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "city": {"type": "string", "enum": ["Lisbon", "Oslo"]},
-                "days": {"type": "integer", "minimum": 2},
-            },
-            "required": ["city", "days"],
-        },
-    },
-}
-CLOCK = {"type": "function", "function": {"name": "clock"}}
-CALLS = {"tool_calls": [{"name": "weather", "arguments": {"city": "Oslo"}}, {"name": "clock", "arguments": "{}"}]}
-
-
-def named(name: str) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name}}
+from parley_server.transports.mock import MockTransport, tokens
+from tests.transports.mock_exchange import (
+    CALLS,
+    CLOCK,
+    WEATHER,
+    ask,
+    chat_body,
+    deltas,
+    message,
+    mock,
+    say,
+    stream,
+    stream_bytes,
+)
 
 
 class TestText:
@@ -212,81 +202,6 @@ class TestLogprobs:
             assert second["logprob"] < first["logprob"]
 
 
-class TestTools:
-    async def test_calls_in_parallel(self) -> None:
-        choice = (await say(mock(**CALLS), tools=[WEATHER, CLOCK]))["choices"][0]
-        assert choice["finish_reason"] == "tool_calls"
-        assert choice["message"]["content"] is None
-        calls = choice["message"]["tool_calls"]
-        assert [(c["function"]["name"], c["function"]["arguments"]) for c in calls] == [
-            ("weather", '{"city":"Oslo"}'),
-            ("clock", "{}"),
-        ]
-        assert len({call["id"] for call in calls}) == 2
-
-    async def test_one_call_where_parallel_ones_are_forbidden(self) -> None:
-        answer = await message(mock(**CALLS), tools=[WEATHER, CLOCK], parallel_tool_calls=False)
-        assert [call["function"]["name"] for call in answer["tool_calls"]] == ["weather"]
-
-    async def test_only_offered_tools_are_called(self) -> None:
-        answer = await message(mock(**CALLS), tools=[CLOCK])
-        assert [call["function"]["name"] for call in answer["tool_calls"]] == ["clock"]
-        assert (await message(mock(**CALLS, reply="no tools")))["content"] == "no tools"
-
-    async def test_always_calls_what_was_never_offered(self) -> None:
-        assert len((await message(mock(**CALLS, call="always")))["tool_calls"]) == 2
-
-    async def test_choice_none_means_text(self) -> None:
-        assert (await message(mock(**CALLS), tools=[CLOCK], tool_choice="none"))["content"] == "hello there"
-
-    async def test_a_demanded_call_is_made_up_from_its_schema(self) -> None:
-        choice = (await say(mock(), tools=[WEATHER, CLOCK], tool_choice="required"))["choices"][0]
-        (call,) = choice["message"]["tool_calls"]
-        assert choice["finish_reason"] == "tool_calls"
-        assert json.loads(call["function"]["arguments"]) == {"city": "Lisbon", "days": 2}
-
-    async def test_a_named_call_finishes_with_stop_as_openai_does(self) -> None:
-        choice = (await say(mock(**CALLS), tools=[WEATHER, CLOCK], tool_choice=named("clock")))["choices"][0]
-        assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["clock"]
-        assert choice["finish_reason"] == "stop"
-
-    async def test_allowed_tools(self) -> None:
-        allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [named("clock")]}}
-        answer = await message(mock(), tools=[WEATHER, CLOCK], tool_choice=allowed)
-        assert [call["function"]["name"] for call in answer["tool_calls"]] == ["clock"]
-
-    @pytest.mark.parametrize(
-        ("settings", "text"),
-        [
-            ({}, "12 degrees\nnoon"),
-            ({"reply_to_results": "I found: {results}."}, "I found: 12 degrees\nnoon."),
-        ],
-    )
-    async def test_a_tool_loop_ends_in_text_that_uses_the_results(self, settings: dict[str, Any], text: str) -> None:
-        transport = mock(**CALLS, **settings, call="always")
-        history: list[dict[str, Any]] = [{"role": "user", "content": "weather?"}]
-        answer = await message(transport, history, tools=[WEATHER, CLOCK], tool_choice="required")
-        history.append(answer)
-        for call, result in zip(answer["tool_calls"], ("12 degrees", "noon"), strict=True):
-            history.append({"role": "tool", "tool_call_id": call["id"], "content": result})
-        final = await say(transport, history, tools=[WEATHER, CLOCK], tool_choice="required")
-        assert final["choices"][0]["message"]["content"] == text
-        assert final["choices"][0]["finish_reason"] == "stop"
-
-    async def test_the_next_question_starts_a_new_loop_with_new_ids(self) -> None:
-        transport = mock(**CALLS)
-        history: list[dict[str, Any]] = [{"role": "user", "content": "weather?"}]
-        first = await message(transport, history, tools=[WEATHER])
-        result = {"role": "tool", "tool_call_id": first["tool_calls"][0]["id"], "content": "12"}
-        history += [first, result, {"role": "user", "content": "and now?"}]
-        second = await message(transport, history, tools=[WEATHER])
-        assert second["tool_calls"][0]["id"] != first["tool_calls"][0]["id"]
-
-    async def test_broken_arguments_are_sent_as_they_stand(self) -> None:
-        transport = mock(tool_calls=[{"name": "clock", "arguments": '{"a":'}])
-        assert (await message(transport, tools=[CLOCK]))["tool_calls"][0]["function"]["arguments"] == '{"a":'
-
-
 class TestStructuredOutput:
     SCHEMA: ClassVar[dict[str, Any]] = {
         "type": "object",
@@ -316,109 +231,3 @@ class TestStructuredOutput:
         status, answer = await ask(mock(), "/chat/completions", chat_body(response_format=self.asked({"not": {}})))
         assert (status, answer["error"]["code"]) == (400, "invalid_schema")
         assert answer["error"]["param"] == "response_format"
-
-
-class TestRefusedRequests:
-    @pytest.mark.parametrize(
-        ("body", "status", "code", "param"),
-        [
-            (b"{", 400, None, None),
-            (b"[]", 400, None, None),
-            ({"messages": []}, 400, "missing_required_parameter", "model"),
-            ({"model": "m"}, 400, "missing_required_parameter", "messages"),
-            ({"model": "m", "messages": []}, 400, "empty_array", "messages"),
-            ({"model": "m", "messages": [{"role": "robot", "content": "x"}]}, 400, "invalid_value", "messages[0].role"),
-            (
-                {"model": "m", "messages": [{"role": "user", "content": None}]},
-                400,
-                "invalid_value",
-                "messages[0].content",
-            ),
-            (
-                {"model": "m", "messages": [{"role": "user", "content": [{}]}]},
-                400,
-                "invalid_value",
-                "messages[0].content",
-            ),
-            ({"model": "m", "messages": ["x"]}, 400, "invalid_value", "messages[0].role"),
-            (chat_body(model="gone"), 404, "model_not_found", None),
-            (chat_body(temperature=3), 400, "invalid_value", "temperature"),
-            (chat_body(max_tokens=0), 400, "invalid_value", "max_tokens"),
-            (chat_body(top_logprobs=21), 400, "invalid_value", "top_logprobs"),
-            (chat_body(stop=["a"] * 17), 400, "invalid_value", "stop"),
-            (chat_body(stream_options={}), 400, None, "stream_options"),
-            (chat_body(tool_choice="required"), 400, None, "tool_choice"),
-            (chat_body(tools=[CLOCK], tool_choice=named("weather")), 400, None, "tool_choice"),
-            (chat_body(tools=[{"type": "function"}]), 400, "invalid_value", "tools"),
-            (chat_body(parallel_tool_calls=True), 400, None, "parallel_tool_calls"),
-            (chat_body(response_format={"type": "xml"}), 400, "invalid_value", "response_format"),
-            (chat_body([{"role": "tool", "tool_call_id": "c", "content": "x"}]), 400, None, "messages[0].role"),
-        ],
-    )
-    async def test_with_openais_words(self, body: Any, status: int, code: str | None, param: str | None) -> None:
-        said, answer = await ask(mock(), "/chat/completions", body)
-        assert (said, answer["error"]["code"], answer["error"]["param"]) == (status, code, param)
-        assert set(answer["error"]) == {"message", "type", "param", "code"}
-        assert answer["error"]["type"] == "invalid_request_error"
-
-    async def test_every_call_must_be_answered(self) -> None:
-        call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-        history: list[dict[str, Any]] = [
-            {"role": "user", "content": "x"},
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "user", "content": "y"},
-        ]
-        status, answer = await ask(mock(), "/chat/completions", chat_body(history))
-        assert status == 400
-        assert "c1" in answer["error"]["message"]
-
-    @given(
-        st.recursive(
-            st.none() | st.integers() | st.text(),
-            lambda inner: (
-                st.lists(inner)
-                | st.dictionaries(
-                    st.sampled_from(
-                        ["role", "content", "type", "text", "tool_calls", "id", "function", "name", "arguments"]
-                    ),
-                    inner,
-                )
-            ),
-            max_leaves=12,
-        )
-    )
-    async def test_any_json_gets_an_answer(self, anything: Any) -> None:
-        for field in ("messages", "tools", "tool_choice", "stop", "response_format", "stream_options", "input"):
-            for path in ("/chat/completions", "/embeddings"):
-                status, _ = await ask(mock(), path, {**chat_body(), field: anything})
-                assert status in (200, 400)
-
-    async def test_unknown_paths(self) -> None:
-        assert (await ask(mock(), "/nowhere"))[0] == 404
-        assert (await ask(mock(), "/models/gone"))[0] == 404
-        assert (await ask(mock(), "/models/m"))[1]["id"] == "m"
-
-
-class TestSettings:
-    @pytest.mark.parametrize(
-        "settings",
-        [
-            {"unknown": 1},
-            {"cut_after": 1, "stall_after": 1},
-            {"cut_after": -1},
-            {"size": 10, "endless": True},
-            {"chunking": 0},
-            {"chunking": "letters"},
-            {"replies": [{"reply": "no pattern"}]},
-            {"replies": [{"pattern": "("}]},
-            {"errors": [{"status": 200}]},
-            {"errors": [{"status": 500, "cut_after": 1}]},
-            {"errors": [{"retry_after": 1}]},
-        ],
-    )
-    def test_nonsense_is_refused(self, settings: dict[str, Any]) -> None:
-        with pytest.raises(ValidationError):
-            MockModel.model_validate(settings)
-
-    def test_every_setting_is_documented(self) -> None:
-        assert [name for name, field in MockModel.model_fields.items() if not field.description] == []

@@ -69,7 +69,6 @@ class GatewayServicer(GatewayServiceServicer):
                     response.id = ctx.response_id
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
-        context.set_trailing_metadata(self._trailers(response, ctx))
         return response
 
     async def StreamChat(  # type: ignore[override]  # a coroutine that writes, not a generator: see decisions/0007
@@ -113,7 +112,6 @@ class GatewayServicer(GatewayServiceServicer):
                     response.id = ctx.response_id
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
-        context.set_trailing_metadata(self._trailers(response, ctx))
         return response
 
     async def ListModels(
@@ -151,6 +149,7 @@ class GatewayServicer(GatewayServiceServicer):
                 and value.isprintable()
             ):
                 request_id = value
+                context.set_trailing_metadata((("x-request-id", value),))  # back to who gave it; see decisions/0001
             elif key in _TRACE_HEADERS and isinstance(value, str):
                 headers[key] = value
         new_id = self.make_id()
@@ -164,7 +163,7 @@ class GatewayServicer(GatewayServiceServicer):
             received_at=self.wall(),
             deadline=None if left is None else now + left,
             method=method,
-            peer=context.peer(),
+            peer=context.peer,
             headers=headers,
         )
 
@@ -203,8 +202,6 @@ class GatewayServicer(GatewayServiceServicer):
             async for batch in batches:
                 for event in self._events(batch, request, ctx):
                     await writer.event(event)
-                    if event.HasField("completed"):
-                        context.set_trailing_metadata(self._trailers(event.completed, ctx))
 
     async def _begin(self, request: v1.StreamChatRequest, ctx: Context) -> Reply[v1.ChatResponse]:
         try:
@@ -240,15 +237,6 @@ class GatewayServicer(GatewayServiceServicer):
         final.route.time_to_first_output.FromNanoseconds(int((first - ctx.received) * 1e9))
         final.route.total_duration.FromNanoseconds(int((now - ctx.received) * 1e9))
         final.warnings.extend(ctx.warnings)
-
-    @staticmethod
-    def _trailers(final: Final, ctx: Context) -> tuple[tuple[str, str | bytes], ...]:
-        return (
-            *status.ids(ctx),
-            ("x-parley-provider", final.route.provider),
-            ("x-parley-attempts", str(len(final.route.attempts))),
-            ("x-parley-usage-bin", final.usage.SerializeToString()),
-        )
 
     async def _refuse(
         self, error: BaseException, ctx: Context, context: grpc.aio.ServicerContext[Any, Any], sequence: int = 0

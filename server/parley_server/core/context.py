@@ -61,7 +61,8 @@ class Context:
     received_at: float = 0.0
     deadline: float | None = None
     method: str = ""
-    peer: str = ""
+    peer: Callable[[], str] = str
+    """The caller's address as gRPC writes it, empty if unknown. Asked only by those who record it: it costs 15 µs."""
     headers: dict[str, str] = field(default_factory=dict)
     """Metadata of the caller that layers may read: W3C trace context only."""
     outgoing: dict[str, str] = field(default_factory=dict)

@@ -2,8 +2,8 @@
 
 The innermost layer around a target's endpoint, so that everybody further out (the meter, the trace, later the breaker)
 sees *why* an attempt ended rather than a cancellation. `connect` is kept by the transport, which alone knows when it is
-connecting; it is listed here because the four are configured together. The deadline of the call is not asked: its own
-layer ends every attempt that would outlast it.
+connecting; it is listed here because the four are configured together. The deadline of the call is kept by another
+layer, which ends every attempt that would outlast it: a clock that could only ring later is not wound.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ class Timeout:
             total, first = limits.total, limits.first_content if ctx.streaming else math.inf
             if request.HasField("routing"):
                 total, first = _wishes(request.routing, total, first)
+            remaining = ctx.remaining()
+            if remaining is not None and remaining < min(first, total, limits.idle if ctx.streaming else total):
+                return await inner(request, ctx)
             watch = Watch()
             start = watch.time()
             try:

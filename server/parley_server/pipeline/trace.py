@@ -78,7 +78,7 @@ def _request(request: AnyRequest, ctx: Context) -> dict[str, str | int]:
         semconv.PARLEY_RESPONSE_ID: ctx.response_id,
         semconv.PARLEY_MODEL: request.model,
     }
-    kind, _, peer = ctx.peer.partition(":")  # as gRPC writes it: ipv4:127.0.0.1:40312, ipv6:%5B::1%5D:40312, unix:…
+    kind, _, peer = ctx.peer().partition(":")  # as gRPC writes it: ipv4:127.0.0.1:40312, ipv6:%5B::1%5D:40312, unix:…
     address, _, port = peer.rpartition(":")
     if kind in ("ipv4", "ipv6") and port.isdecimal():
         attributes[semconv.NETWORK_PEER_ADDRESS] = address.removeprefix("%5B").removesuffix("%5D").strip("[]")

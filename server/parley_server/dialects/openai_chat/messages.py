@@ -57,6 +57,10 @@ class Messages:
                 self._give(messages, attachments)
                 messages.append(self._assistant(message, path))
                 continue
+            if (words := _only_words(message)) is not None:  # nearly every message
+                self._give(messages, attachments)
+                messages.append(self._named(message, {"role": self._role(message.role), "content": words}, path))
+                continue
             content: list[Any] = []
             for number, part in enumerate(message.parts):
                 here = f"{path}.parts[{number}]"
@@ -309,6 +313,14 @@ def cache_ttl(ttl: Duration, path: str, wishes: Wishes) -> str:
     if seconds != offered:
         wishes.unmet(path, f"lifetimes are 30 minutes or 12 hours; {word} is asked for", code="CLAMPED")
     return word
+
+
+def _only_words(message: v1.Message) -> str | None:
+    """The text of a message that is one text and nothing else; None for any other."""
+    parts = message.parts
+    if len(parts) != 1 or (part := parts[0]).WhichOneof("kind") != "text":
+        return None
+    return None if part.HasField("cache_breakpoint") or part.HasField("replay_state") else part.text
 
 
 def _data_url(source: v1.MediaSource) -> str:

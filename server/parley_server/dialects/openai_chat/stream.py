@@ -37,6 +37,7 @@ from parley_server.dialects.openai_chat.errors import said_inside
 from parley_server.dialects.openai_chat.quirks import Quirks
 from parley_server.dialects.parts import PartWriter
 
+_UNKNOWN = b"\xff"  # no chunk begins like that
 _TEXT, _REASONING, _REFUSAL = "text", "reasoning", "refusal"
 _LASTING = ("id", "model", "created", "service_tier", "system_fingerprint")
 
@@ -65,6 +66,7 @@ class ChunkDecoder:
         self._head: dict[str, Any] = {}  # what chunks say about the whole answer
         self._started = False
         self._in_text = False  # the text part is open and nothing but text came last
+        self._before, self._behind = _UNKNOWN, b""  # of the text of a chunk that is nothing but text
         self._done = False
         self._over = False
         self._usage: v1.Usage | None = None
@@ -87,6 +89,9 @@ class ChunkDecoder:
             if frame == b"[DONE]":
                 self._done = True
                 break
+            if self._in_text and (more := self._words_inside(frame)) is not None:
+                append(_TEXT, "text", more)
+                continue
             try:
                 chunk = orjson.loads(frame)
                 delta = chunk["choices"][0]["delta"]
@@ -102,6 +107,8 @@ class ChunkDecoder:
                     and "error" not in chunk
                 ):
                     append(_TEXT, "text", words)
+                    if self._before is _UNKNOWN and words:
+                        self._learn(frame, words)
                     continue
             except orjson.JSONDecodeError:
                 raise ProtocolError("the provider sent an event that is not JSON") from None
@@ -120,6 +127,23 @@ class ChunkDecoder:
             except MALFORMED as problem:
                 raise ProtocolError("the provider's answer is not of the form it should have") from problem
         return self._writer.take()
+
+    def _learn(self, frame: bytes, words: str) -> None:
+        """Keep what stands around the text of a chunk. Chunks of a stream rarely differ in anything but the text, and
+        comparing the rest is much cheaper than parsing it again and again."""
+        before, text, behind = frame.partition(orjson.dumps(words))
+        if text and orjson.loads(before + b'""' + behind)["choices"][0]["delta"] == {"content": ""}:
+            self._before, self._behind = before, behind
+
+    def _words_inside(self, frame: bytes) -> str | None:
+        """The text of a chunk that is known all around it; None for any other."""
+        if not frame.startswith(self._before) or not frame.endswith(self._behind):
+            return None
+        try:
+            words = orjson.loads(frame[len(self._before) : -len(self._behind)])
+        except orjson.JSONDecodeError:
+            return None
+        return words if words.__class__ is str else None
 
     def finish(self) -> Batch:
         """The end of the connection. Raises StreamInterrupted if the answer was not over."""
