@@ -9,6 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ class Scene:
         return time.perf_counter() - start
 
 
+@asynccontextmanager
 async def scene(script: Script, tmp_path: Path) -> AsyncIterator[Scene]:
     async def listing_or(exchange: Exchange) -> None:
         if exchange.request.path.endswith("/models"):
@@ -118,7 +120,7 @@ PHASES = {
 @pytest.mark.parametrize("phase", PHASES)
 async def test_cancelling_closes_the_upstream(phase: str, tmp_path: Path) -> None:
     script, streaming = PHASES[phase]
-    async for there in scene(script, tmp_path):
+    async with scene(script, tmp_path) as there:
         delays = []
         for _ in range(3):
             call = there.stream() if streaming else there.chat()
@@ -136,7 +138,7 @@ async def test_cancelling_closes_the_upstream(phase: str, tmp_path: Path) -> Non
 
 
 async def test_a_stream_blocked_by_a_slow_client_is_cancelled_as_well(tmp_path: Path) -> None:
-    async for there in scene(torrent, tmp_path):
+    async with scene(torrent, tmp_path) as there:
         call = there.stream()
         await anext(aiter(call))
         await asyncio.sleep(1.0)  # nobody reads: flow control stops the gateway within a write
@@ -145,7 +147,7 @@ async def test_a_stream_blocked_by_a_slow_client_is_cancelled_as_well(tmp_path: 
 
 
 async def test_the_deadline_closes_the_upstream(tmp_path: Path) -> None:
-    async for there in scene(one_event, tmp_path):
+    async with scene(one_event, tmp_path) as there:
         start = time.perf_counter()
         call = there.stream(timeout=0.5)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -157,7 +159,7 @@ async def test_the_deadline_closes_the_upstream(tmp_path: Path) -> None:
 
 
 async def test_a_wait_that_outlasts_the_deadline_is_not_begun(tmp_path: Path) -> None:
-    async for there in scene(unavailable, tmp_path):
+    async with scene(unavailable, tmp_path) as there:
         start = time.perf_counter()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await there.chat(timeout=5)
@@ -168,7 +170,7 @@ async def test_a_wait_that_outlasts_the_deadline_is_not_begun(tmp_path: Path) ->
 
 
 async def test_a_call_that_backs_off_is_cancelled_at_once(tmp_path: Path) -> None:
-    async for there in scene(unavailable, tmp_path):
+    async with scene(unavailable, tmp_path) as there:
         call = there.chat()
         waiting = asyncio.ensure_future(call)
         assert await there.upstream.until(lambda: len(there.upstream.requests) == 2)
@@ -180,7 +182,7 @@ async def test_a_call_that_backs_off_is_cancelled_at_once(tmp_path: Path) -> Non
 
 
 async def test_a_killed_client_closes_the_upstream(tmp_path: Path) -> None:
-    async for there in scene(one_event, tmp_path):
+    async with scene(one_event, tmp_path) as there:
         channel = grpc.aio.insecure_channel(there.server.address)
         method = channel.unary_stream(
             "/parley.v1.GatewayService/StreamChat",

@@ -10,19 +10,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import grpc
 import structlog
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+from ulid import ULID
 
 from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
 from parley_server.api import status, validate
 from parley_server.api.calls import Calls
-from parley_server.api.ids import ulid
 from parley_server.api.models import Models
 from parley_server.api.stream import EventWriter, coalesced
 from parley_server.core.context import Clock, Context, Operation
@@ -54,7 +54,7 @@ class GatewayServicer(GatewayServiceServicer):
     calls: Calls
     clock: Clock = time.monotonic
     wall: Callable[[], float] = time.time
-    make_id: Callable[[], str] = ulid
+    make_id: Callable[[], str] = field(default=lambda: str(ULID()).lower())
 
     async def Chat(self, request: v1.ChatRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.ChatResponse:
         ctx = self._context("chat", "Chat", context)

@@ -175,7 +175,7 @@ class HttpResponse:
 
 
 def _plain(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Headers by their lower-case names: a dictionary answers ten times as fast as `httpx.Headers`, and is asked often."""
+    """Headers by their lower-case names: a dictionary answers ten times as fast as `httpx.Headers`."""
     headers: dict[str, str] = {}
     for name, value in raw:
         key, text = name.lower().decode("latin-1"), value.decode("latin-1")

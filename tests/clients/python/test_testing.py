@@ -12,7 +12,7 @@ import pytest
 
 import parley
 from parley.testing import Gateway, Models, parley_gateway
-from parley_server.config import ConfigError
+from parley_server.config_sources import ConfigError
 
 __all__ = ["parley_gateway"]  # the fixture under test
 
