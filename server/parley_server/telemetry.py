@@ -10,21 +10,22 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
 from parley_server import __version__
 from parley_server.core.scrub import scrub
 
 _SCOPE = "parley"
+_STOP = 1.0  # seconds for the exporting thread to notice that its time is up
 _LIBRARIES = ("grpc", "asyncio", "opentelemetry", "urllib3")  # loud below WARNING, and not about us
 
 
@@ -39,21 +40,40 @@ class Settings(Protocol):
     def service_name(self) -> str: ...
 
 
+class _Exporter(SpanExporter):
+    """An exporter that may be shut down from two sides: by the processor that feeds it, and when time is up."""
+
+    def __init__(self, inner: SpanExporter) -> None:
+        self._inner = inner
+        self._over = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._inner.export(spans)
+
+    def shutdown(self) -> None:
+        if not self._over:
+            self._over = True
+            self._inner.shutdown()  # ends the waits between tries, too
+
+
 class Telemetry:
     """`tracer` is None while tracing is off: then no layer that traces is built at all."""
 
-    def __init__(self, provider: TracerProvider | None) -> None:
+    def __init__(self, provider: TracerProvider | None, exporter: SpanExporter | None = None) -> None:
         self._provider = provider
+        self._exporter = exporter
         self.tracer: Tracer | None = None if provider is None else provider.get_tracer(_SCOPE, __version__)
 
     def shutdown(self, timeout: float) -> None:
         """Send what is queued, for at most `timeout` seconds, and stop. Blocks; what is not sent by then is lost."""
-        if self._provider is None:
+        if self._provider is None or self._exporter is None:
             return
         flushing = threading.Thread(target=self._provider.shutdown, name="telemetry-shutdown", daemon=True)
         flushing.start()
         flushing.join(timeout)
         if flushing.is_alive():
+            self._exporter.shutdown()
+            flushing.join(_STOP)
             structlog.get_logger(_SCOPE).warning("spans were lost: the collector did not take them", seconds=timeout)
         self._provider = None
 
@@ -62,11 +82,11 @@ def start(settings: Settings) -> Telemetry:
     """Tracing as configured. Never waits for a collector."""
     if not settings.enabled:
         return Telemetry(None)
-    exporter: SpanExporter = GrpcExporter() if settings.protocol == "grpc" else HttpExporter()
+    exporter = _Exporter(GrpcExporter() if settings.protocol == "grpc" else HttpExporter())
     resource = Resource.create({"service.name": settings.service_name, "service.version": __version__})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its own exit hook would wait without limit
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Telemetry(provider)
+    return Telemetry(provider, exporter)
 
 
 def log_to_stderr(level: str, format: Literal["console", "json"]) -> None:
