@@ -469,7 +469,8 @@ class StreamChatResponse(_message.Message):
     The order is: started, then for each part part_started, part_delta (any number), part_completed, and last completed,
     after which the status is OK. Usage, warning and heartbeat events may come in between. A stream that ends with OK always
     had `completed`; every failure is a gRPC status, never an event. Strings of deltas are appended: the whole part is the
-    concatenation of its deltas. Deltas break at code-point boundaries and no event exceeds 1 MiB.
+    concatenation of its deltas. Deltas break at code-point boundaries and no delta event exceeds 1 MiB (what cannot be cut,
+    a block of a provider or its replay state, comes whole in part_completed).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
