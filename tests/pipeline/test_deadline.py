@@ -84,3 +84,21 @@ async def test_answer_in_time_leaves_no_timer_behind() -> None:
         await reply.response()
     loop = asyncio.get_running_loop()
     assert [timer for timer in loop._scheduled if not timer.cancelled()] == []  # type: ignore[attr-defined]
+
+
+async def test_deadline_that_the_caller_enforces_is_left_to_the_caller() -> None:
+    upstream = Upstream(FIRST, 60.0, [completed()])
+    ctx = context(deadline=10)
+    ctx.cancelled_when_due = True
+    async with await Deadline(600, 3600)(upstream)(chat(), ctx) as reply:
+        assert (await reply.response()).message.parts[0].text == "a"
+    assert ctx.clock() - ctx.received == pytest.approx(60)
+
+
+@pytest.mark.parametrize("callers", [None, 7200.0])
+async def test_deadline_of_ours_is_enforced_whatever_the_caller_does(callers: float | None) -> None:
+    ctx = context(deadline=callers)
+    ctx.cancelled_when_due = True
+    with pytest.raises(DeadlineExceeded):
+        await Deadline(600, 3600)(Upstream(7000.0, FIRST))(chat(), ctx)
+    assert not ctx.cancelled_when_due

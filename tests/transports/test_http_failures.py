@@ -85,12 +85,14 @@ class TestFailures:
             assert type(error) is ProtocolError
             assert await upstream.closed_within(0.1)
 
-    async def test_a_reason_phrase_in_latin_1(self, transport: HttpTransport) -> None:
+    async def test_a_reason_phrase_in_latin_1_is_nobodys_business(self, transport: HttpTransport) -> None:
         async def script(exchange: Exchange) -> None:
             await exchange.raw(b"HTTP/1.1 200 d\xe9j\xe0 vu\r\ncontent-length: 2\r\n\r\nok")
 
         async with scripted(script) as upstream:
-            assert type(await self.failing(transport, post(upstream))) is ProtocolError
+            response = await transport.send(post(upstream), connect_timeout=5)
+            assert await response.read(10) == b"ok"
+            await response.aclose()
 
     @pytest.mark.parametrize("bad", ["ftp://127.0.0.1", "http://", "http://[::1", "127.0.0.1:80"])
     async def test_a_base_url_that_is_none(self, transport: HttpTransport, bad: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -86,7 +86,8 @@ class GatewayServicer(GatewayServiceServicer):
                 self._accept(request.request, ctx)
                 async with await self._begin(request, ctx) as reply:
                     try:
-                        async with asyncio.timeout(ctx.remaining()):  # reads are bounded further in, writes here
+                        # Reads are bounded further in, writes here, unless gRPC cancels the call when it is due.
+                        async with nullcontext() if ctx.cancelled_when_due else asyncio.timeout(ctx.remaining()):
                             await self._write(reply, writer, request, ctx, context)
                     except TimeoutError:
                         raise DeadlineExceeded("the caller did not take the whole answer in time") from None
@@ -162,6 +163,7 @@ class GatewayServicer(GatewayServiceServicer):
             received=now,
             received_at=self.wall(),
             deadline=None if left is None else now + left,
+            cancelled_when_due=left is not None,
             method=method,
             peer=context.peer,
             headers=headers,

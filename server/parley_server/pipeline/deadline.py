@@ -18,7 +18,8 @@ from parley_server.pipeline.watch import TimeIsUp, Watch
 class Deadline:
     """Sets `ctx.deadline` where the caller gave none, caps it, and raises DeadlineExceeded when it is over.
 
-    Both arguments are seconds from now.
+    Both arguments are seconds from now. A caller's own deadline is left to the caller where `ctx.cancelled_when_due`:
+    a timer for every call would be wound in vain.
     """
 
     def __init__(self, default_seconds: float, max_seconds: float) -> None:
@@ -28,6 +29,9 @@ class Deadline:
     def __call__(self, inner: Service) -> Service:
         async def bounded(request: Any, ctx: Context) -> Reply[Any]:
             now = ctx.clock()
+            if ctx.cancelled_when_due and ctx.deadline is not None and now < ctx.deadline <= now + self._max:
+                return await inner(request, ctx)
+            ctx.cancelled_when_due = False
             deadline = now + self._default if ctx.deadline is None else min(ctx.deadline, now + self._max)
             ctx.deadline = deadline
             seconds = deadline - now

@@ -12,9 +12,10 @@ import os
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any
 
 import aiohttp
@@ -54,7 +55,7 @@ class HttpTransport:
         self._keepalive = keepalive
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
         self._urls: dict[str, httpx.URL] = {}
-        self._wire = AiohttpTransport(
+        self._wire = _Wire(
             verify=self._tls, client=self._session, proxy=None if proxy is None else httpx.Proxy(proxy), trust_env=False
         )
 
@@ -88,7 +89,7 @@ class HttpTransport:
         self.open += 1
         return HttpResponse(response, self)
 
-    async def _send(self, request: Outgoing, url: httpx.URL, connect_timeout: float) -> httpx.Response:
+    async def _send(self, request: Outgoing, url: httpx.URL, connect_timeout: float) -> _Answer:
         for may_resend in (True, False):
             dialled: list[object] = []
             _dialled.set(dialled)
@@ -131,12 +132,12 @@ class HttpTransport:
 class HttpResponse:
     """A response whose body may still be arriving; see `Incoming`."""
 
-    def __init__(self, response: httpx.Response, transport: HttpTransport) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = _plain(response.headers.raw)
-        self._response = response
+    def __init__(self, answer: _Answer, transport: HttpTransport) -> None:
+        self.status = answer.status_code
+        self.headers: Mapping[str, str] = _plain(answer.wire.raw_headers)
+        self._wire = answer.wire
         self._transport = transport
-        self._blocks = _blocks(response, self.headers.get("content-encoding", "identity").strip().lower())
+        self._blocks = _blocks(answer.wire.content, self.headers.get("content-encoding", "identity").strip().lower())
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -165,7 +166,8 @@ class HttpResponse:
         self._closed = True
         self._transport.open -= 1
         try:
-            await self._response.stream.aclose()  # type: ignore[union-attr]  # the transport gives asynchronous streams
+            self._wire.release()
+            await self._wire.wait_for_close()
         finally:
             try:
                 with suppress(RuntimeError):  # another task is reading just now: it finds the connection closed
@@ -174,7 +176,7 @@ class HttpResponse:
                 await self._transport._over()
 
 
-def _plain(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _plain(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by their lower-case names: a dictionary answers ten times as fast as `httpx.Headers`."""
     headers: dict[str, str] = {}
     for name, value in raw:
@@ -183,24 +185,23 @@ def _plain(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-async def _blocks(response: httpx.Response, encoding: str) -> AsyncGenerator[bytes, None]:
+async def _blocks(content: aiohttp.StreamReader, encoding: str) -> AsyncGenerator[bytes, None]:
     inflate = None
     if encoding in ("gzip", "x-gzip", "deflate"):
         inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # looks at the data to tell gzip from zlib
     elif encoding != "identity":
         raise ProtocolError(f"the provider compresses its answer in a way it was not asked for: {encoding[:40]}")
     try:
-        async with aclosing(aiter(response.stream)) as raw:  # type: ignore[arg-type, type-var]
-            if inflate is None:
-                async for block in raw:
-                    yield block
-                return
-            async for block in raw:
-                while block:  # in bounded pieces: a small block may hold gigabytes of zeros
-                    inflated = inflate.decompress(block, _INFLATED_BLOCK)
-                    if inflated:
-                        yield inflated
-                    block = inflate.unconsumed_tail
+        if inflate is None:
+            while block := await content.readany():
+                yield block
+            return
+        while block := await content.readany():
+            while block:  # in bounded pieces: a small block may hold gigabytes of zeros
+                inflated = inflate.decompress(block, _INFLATED_BLOCK)
+                if inflated:
+                    yield inflated
+                block = inflate.unconsumed_tail
     except zlib.error:
         raise ProtocolError("the provider's compressed answer cannot be read") from None
     except _BROKEN:
@@ -209,25 +210,60 @@ async def _blocks(response: httpx.Response, encoding: str) -> AsyncGenerator[byt
         raise StreamInterrupted("the provider's compressed answer ended early")
 
 
+class _Wire(AiohttpTransport):
+    """The transport of httpx-aiohttp, without what it works out for every request and nobody here looks at."""
+
+    async def handle_async_request(self, request: httpx.Request) -> _Answer:
+        if not isinstance(request, _Request):
+            raise TypeError("only HttpTransport sends through this")
+        if not isinstance(self.client, aiohttp.ClientSession):
+            self.client = self.get_client()
+        wire = await self.client.request(
+            request.method,
+            request.address,
+            headers=request.headers,
+            data=request.payload,
+            allow_redirects=False,
+            auto_decompress=False,
+            timeout=request.timeout,
+            **self._by_proxy,
+        )
+        return _Answer(wire)
+
+    @cached_property
+    def _by_proxy(self) -> dict[str, Any]:
+        if self.proxy is None:
+            return {}
+        auth = self.proxy.auth
+        return {
+            "proxy": str(self.proxy.url),
+            "proxy_auth": aiohttp.BasicAuth(*auth) if auth else None,
+            "proxy_headers": self.proxy.headers,
+        }
+
+
+class _Answer(httpx.Response):
+    """A response of which only the status and aiohttp's own `wire` are looked at."""
+
+    def __init__(self, wire: aiohttp.ClientResponse) -> None:
+        self.status_code = wire.status
+        self.wire = wire
+
+
 class _Request(httpx.Request):
-    """What `AiohttpTransport` reads of a request, set down without what `httpx.Request` would work out: 15 µs saved."""
+    """A request as `_Wire` sends it, without what `httpx.Request` would work out."""
 
     def __init__(self, request: Outgoing, url: httpx.URL, connect_timeout: float) -> None:
         self.method = request.method
         self.url = url
         self.headers = CIMultiDict(_DEFAULT_HEADERS)  # type: ignore[assignment]  # aiohttp's own kind: nothing to convert
         self.headers.update(request.headers)
-        self.extensions = {"timeout": {"pool": connect_timeout}}  # "pool" bounds DNS, connecting and TLS together
-        self._body = request.body
+        self.address = request.url
+        self.timeout = aiohttp.ClientTimeout(connect=connect_timeout)  # bounds DNS, connecting and TLS together
+        self.payload: bytes | _Slices | None = request.body or None
         if len(request.body) > _LARGE_BODY:
             self.headers["content-length"] = str(len(request.body))
-            self.stream = _Slices(request.body)
-
-    @property
-    def content(self) -> bytes:
-        if len(self._body) > _LARGE_BODY:
-            raise httpx.RequestNotRead  # the transport then turns to `stream`
-        return self._body
+            self.payload = _Slices(request.body)
 
 
 class _Slices(httpx.AsyncByteStream):
