@@ -12,7 +12,7 @@ from parley import v1
 from parley_server.core.errors import GatewayError, ProtocolError, UnsupportedParameter, Violation
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
-from parley_server.dialects.openai_chat.decode import MALFORMED, usage
+from parley_server.dialects.openai_chat.decode import MALFORMED, fill_usage, told_usage
 from parley_server.dialects.openai_chat.errors import error, said_inside
 
 _OURS = ("model", "input")
@@ -81,9 +81,9 @@ class OpenAIEmbed:
             embeddings=[_embedding(index, row["embedding"], encoding) for index, row in enumerate(rows)],
             route=v1.RouteInfo(model=answer.get("model") or target.model, provider_response_id=answer.get("id") or ""),
         )
-        if (used := usage(answer)) is not None:
-            used.ClearField("output_tokens")  # some servers say 0
-            response.usage.CopyFrom(used)
+        if said := told_usage(answer):
+            fill_usage(response.usage, said)
+            response.usage.ClearField("output_tokens")  # some servers say 0
         return response
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:

@@ -56,20 +56,21 @@ class Meter:
             try:
                 reply = await inner(request, ctx)
             except BaseException as error:
-                self._enter(ctx, start, verdict(error, ctx), None)
+                self._enter(v1.Attempt(), ctx, start, verdict(error, ctx))
                 raise
             outcome = reply.outcome
 
             def complete(final: Final) -> None:
                 self._complete(final, request, outcome)
-                self._enter(ctx, start, OK, final.usage)
-                final.route.attempts.extend(ctx.ledger.attempts)
+                attempts = final.route.attempts
+                attempts.extend(ctx.ledger.attempts)
+                self._enter(attempts.add(usage=final.usage), ctx, start, OK)
 
             def settle(outcome: Outcome) -> None:
                 if outcome.final is None:
                     usage = counting.unfinished(outcome.usage, request, outcome.chars)
                     self._bill(usage, request.routing.service_tier)
-                    self._enter(ctx, start, verdict(outcome.error, ctx), usage)
+                    self._enter(v1.Attempt(usage=usage), ctx, start, verdict(outcome.error, ctx))
 
             reply.on_final(complete)
             reply.on_over(settle)
@@ -95,8 +96,9 @@ class Meter:
         if cost is not None:
             usage.cost.CopyFrom(cost)
 
-    def _enter(self, ctx: Context, start: float, ended: Verdict, usage: v1.Usage | None) -> None:
-        attempt = v1.Attempt(provider=self._target.provider, model=self._target.model, usage=usage)
+    def _enter(self, attempt: v1.Attempt, ctx: Context, start: float, ended: Verdict) -> None:
+        attempt.provider = self._target.provider
+        attempt.model = self._target.model
         attempt.duration.FromNanoseconds(max(0, int((ctx.clock() - start) * 1e9)))
         attempt.status.SetInParent()  # also when it is OK
         if ended is not OK:

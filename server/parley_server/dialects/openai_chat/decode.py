@@ -34,6 +34,8 @@ _FINISH = {
     "network_error": v1.FINISH_REASON_ERROR,
     "insufficient_system_resource": v1.FINISH_REASON_ERROR,
 }
+_CACHE_WRITES = ("cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens")
+_NUMBER = (int, float)
 _NATURAL = (v1.FINISH_REASON_UNSPECIFIED, v1.FINISH_REASON_STOP, v1.FINISH_REASON_TOOL_CALL)
 
 
@@ -62,15 +64,19 @@ def _response(answer: Body, target: Target, quirks: Quirks) -> v1.ChatResponse:
     kinds = {part.WhichOneof("kind") for part in parts}
     called = "tool_call" in kinds or ("provider_part" in kinds and any(_is_call(part) for part in parts))
     native = text(choice.get("finish_reason"))
-    return v1.ChatResponse(
-        message=v1.Message(role=v1.ROLE_ASSISTANT, parts=parts or [v1.Part(text="")]),
+    # Messages inside messages are filled in place, here and below: made on their own they would be copied in.
+    response = v1.ChatResponse(
         finish_reason=finish_reason(native, called=called, refused="refusal" in kinds),
         native_finish_reason=native,
         stop_sequence=stop_sequence(choice),
         logprobs=logprobs(choice.get("logprobs")),
-        usage=usage(answer),
-        route=route(answer, target),
     )
+    response.message.role = v1.ROLE_ASSISTANT
+    response.message.parts.extend(parts or [v1.Part(text="")])
+    fill_route(response.route, answer, target)
+    if said := told_usage(answer):
+        fill_usage(response.usage, said)
+    return response
 
 
 def _parts(message: Body, answer: Body, target: Target, quirks: Quirks) -> Iterator[v1.Part]:
@@ -196,14 +202,12 @@ def stop_sequence(choice: Body) -> str:
     return told if isinstance(told, str) else ""
 
 
-def route(answer: Body, target: Target) -> v1.RouteInfo:
+def fill_route(route: v1.RouteInfo, answer: Body, target: Target) -> None:
     """Who answered, as the answer itself says."""
-    return v1.RouteInfo(
-        model=answer.get("model") or target.model,
-        provider_response_id=answer.get("id") or "",
-        service_tier=answer.get("service_tier") or "",
-        system_fingerprint=answer.get("system_fingerprint") or "",
-    )
+    route.model = answer.get("model") or target.model
+    route.provider_response_id = answer.get("id") or ""
+    route.service_tier = answer.get("service_tier") or ""
+    route.system_fingerprint = answer.get("system_fingerprint") or ""
 
 
 def citations(annotations: Any) -> Iterator[v1.Citation]:
@@ -239,18 +243,18 @@ def _logprob(token: Body) -> v1.TokenLogprob:
     )
 
 
-def usage(answer: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROVIDER) -> v1.Usage | None:
-    """Usage of an answer or chunk, inclusive totals; None if it reports none.
-
-    It stands at the top, in `x_groq`, or in the choice (Moonshot). xAI leaves reasoning out of `completion_tokens`: the
-    total gives it away.
-    """
+def told_usage(answer: Body) -> Body | None:
+    """What an answer or chunk says of its usage: at the top, in `x_groq`, or in the choice (Moonshot)."""
     said = answer.get("usage") or (answer.get("x_groq") or {}).get("usage")
     if not said:
         choices = answer.get("choices")
         said = choices[0].get("usage") if choices else None
-    if not isinstance(said, dict):
-        return None
+    return said if isinstance(said, dict) else None
+
+
+def fill_usage(usage: v1.Usage, said: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROVIDER) -> None:
+    """Inclusive totals. xAI leaves reasoning out of `completion_tokens`: the total gives it away."""
+    usage.source = source
     prompt, total = _count(said, "prompt_tokens"), _count(said, "total_tokens")
     completion = _count(said, "completion_tokens")
     of_prompt = said.get("prompt_tokens_details") or {}
@@ -261,25 +265,24 @@ def usage(answer: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROV
     read = _count(of_prompt, "cached_tokens")
     if read is None:
         read = _count(said, "prompt_cache_hit_tokens", "cached_tokens")
-    return v1.Usage(
-        source=source,
-        input_tokens=prompt,
-        output_tokens=completion,
-        total_tokens=total,
-        cache_read_input_tokens=read,
-        cache_write_input_tokens=_count(
-            of_prompt, "cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens"
-        ),
-        reasoning_output_tokens=reasoning,
-        accepted_prediction_tokens=_count(of_completion, "accepted_prediction_tokens"),
-        rejected_prediction_tokens=_count(of_completion, "rejected_prediction_tokens"),
-    )
+    for name, count in (
+        ("input_tokens", prompt),
+        ("output_tokens", completion),
+        ("total_tokens", total),
+        ("cache_read_input_tokens", read),
+        ("cache_write_input_tokens", _count(of_prompt, *_CACHE_WRITES)),
+        ("reasoning_output_tokens", reasoning),
+        ("accepted_prediction_tokens", _count(of_completion, "accepted_prediction_tokens")),
+        ("rejected_prediction_tokens", _count(of_completion, "rejected_prediction_tokens")),
+    ):
+        if count is not None:
+            setattr(usage, name, count)
 
 
 def _count(said: Body, *names: str) -> int | None:
     """The first of the named counts that is told."""
     for name in names:
         value = said.get(name)
-        if isinstance(value, int | float) and 0 <= value < 2**31:
+        if isinstance(value, _NUMBER) and 0 <= value < 2**31:
             return int(value)
     return None

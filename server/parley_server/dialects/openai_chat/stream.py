@@ -22,16 +22,17 @@ from parley_server.dialects.openai_chat.decode import (
     arguments,
     citations,
     content_block,
+    fill_route,
+    fill_usage,
     finish_reason,
     id_stamp,
     logprobs,
     provider_part,
     reasoning_state,
     replay_state,
-    route,
     stop_sequence,
     text,
-    usage,
+    told_usage,
 )
 from parley_server.dialects.openai_chat.errors import said_inside
 from parley_server.dialects.openai_chat.quirks import Quirks
@@ -161,8 +162,9 @@ class ChunkDecoder:
         for name in _LASTING:
             if value := chunk.get(name):
                 self._head[name] = value
-        if (used := usage(chunk, v1.Usage.SOURCE_PARTIAL)) is not None:
-            self._usage, self._usage_is_news = used, True
+        if said := told_usage(chunk):
+            self._usage, self._usage_is_news = v1.Usage(), True
+            fill_usage(self._usage, said, v1.Usage.SOURCE_PARTIAL)
         for choice in chunk.get("choices") or ():
             if not choice.get("index"):
                 self._choice(choice)
@@ -332,8 +334,8 @@ class ChunkDecoder:
             finish_reason=finish_reason(native, called=bool(self._calls), refused=self._refused),
             native_finish_reason=native,
             stop_sequence=self._stop_sequence,
-            route=route(self._head, self._target),
         )
+        fill_route(completed.route, self._head, self._target)
         if self._usage is not None:
             completed.usage.CopyFrom(self._usage)
             completed.usage.source = v1.Usage.SOURCE_PROVIDER
