@@ -58,6 +58,8 @@ async def run(job: Job) -> Result:
     if job.pause:  # the small window of a phone, so that it is the gateway that has to wait
         options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536)]
     async with grpc.aio.insecure_channel(job.address, options=options) as channel:
+        if job.kind != "http":
+            await asyncio.wait_for(channel.channel_ready(), _CALL_TIMEOUT)  # connecting is nobody's first token
         one = {"chat": _chat, "stream": _stream, "http": _http}[job.kind]
 
         async def worker() -> None:
