@@ -133,11 +133,12 @@ define make-environment
 	}
 endef
 
-# Installs the lock file $(2), and nothing beside it, into the environment $(1).
+# Installs the lock file $(2), and nothing beside it, into the environment $(1). The lock is complete, so pip resolves nothing:
+# older ones, asked to, take a release newer than the pin of a package with extras, and then refuse it for having no hash.
 define install
 	@$(1)/bin/python -m pip --version >/dev/null 2>&1 || $(1)/bin/python -m ensurepip >/dev/null
 	@echo "==> Installing $(2) into $(1)"
-	@$(1)/bin/python -m pip install --disable-pip-version-check --no-input --require-hashes --only-binary :all: --requirement $(2) || { \
+	@$(1)/bin/python -m pip install --disable-pip-version-check --no-input --require-hashes --no-deps --only-binary :all: --requirement $(2) || { \
 		echo "Could not install $(2). Is the package index reachable? If the environment is broken: make clean"; \
 		exit 1; \
 	}
