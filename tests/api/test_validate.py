@@ -67,6 +67,7 @@ REFUSED = {
         ask(messages=[user(v1.Part(tool_call=v1.ToolCall(id="1", name="f")))]),
         "messages[0].parts[0]",
     ),
+    "text_by_tool": (ask(messages=[v1.Message(role=v1.ROLE_TOOL, parts=[TEXT])]), "messages[0].parts[0]"),
     "image_without_source": (ask(messages=[user(v1.Part(image=v1.ImagePart()))]), "messages[0].parts[0].image.source"),
     "data_uri": (ask(messages=[user(image(uri="data:image/png;base64,xx"))]), "messages[0].parts[0].image.source.uri"),
     "plain_http": (ask(messages=[user(image(uri="http://x/y"))]), "messages[0].parts[0].image.source.uri"),

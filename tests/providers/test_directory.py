@@ -28,6 +28,7 @@ class _Answer:
 
     status = 200
     headers: Mapping[str, str] = {}
+    arrived = True
 
     def __init__(self, shelf: Shelf, body: bytes) -> None:
         self._shelf = shelf

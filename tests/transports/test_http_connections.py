@@ -39,6 +39,7 @@ class TestConnections:
             for _ in range(3):
                 incoming = await transport.send(post(upstream), connect_timeout=5)
                 await asyncio.sleep(0.02)  # the body arrives meanwhile
+                assert incoming.arrived
                 await incoming.aclose()
             assert len(upstream.connections) == 1
 
@@ -51,6 +52,7 @@ class TestConnections:
         async with scripted(script) as upstream:
             incoming = await transport.send(post(upstream), connect_timeout=5)
             assert await anext(aiter(incoming)) == b"one"
+            assert not incoming.arrived
             assert transport.open == 1
             await incoming.aclose()
             await incoming.aclose()

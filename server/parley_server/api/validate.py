@@ -140,7 +140,7 @@ def _messages(request: v1.ChatRequest, say: Say) -> None:
             say(f"{path}.name", "must be [a-zA-Z0-9_-]{1,64}")
         for j, part in enumerate(message.parts[:1000]):
             kind = part.WhichOneof("kind")
-            if kind == "text":  # by far the most common one
+            if kind == "text" and kind in allowed:  # by far the most common one
                 continue
             here = f"{path}.parts[{j}]"
             if kind is None:

@@ -159,17 +159,22 @@ class Reply(Generic[Answer]):
         if outcome.final is None:
             outcome.error = error if isinstance(error, Exception) else None
             outcome.cancelled = outcome.error is None
-        if self._owner is None and not self._generators:  # whole from the start: there is nothing to release
-            self._tell(outcome)
-            return
-        async with self._owner or AsyncExitStack() as owner:
-            for generator in self._generators:  # the stack unwinds from the end: outermost first, then the upstream
-                owner.push_async_callback(generator.aclose)
-            self._tell(outcome)
+        try:
+            for f in self._on_over:
+                f(outcome)
+        finally:
+            await self._release(self._generators.copy())
 
-    def _tell(self, outcome: Outcome) -> None:
-        for f in self._on_over:
-            f(outcome)
+    async def _release(self, generators: list[Batches]) -> None:
+        """Close the outermost generator first and the upstream last, each whatever becomes of those before it."""
+        try:
+            while generators:
+                await generators.pop().aclose()
+        finally:
+            if generators:
+                await self._release(generators)
+            elif self._owner is not None:
+                await self._owner.aclose()
 
     async def __aenter__(self) -> Reply[Answer]:
         return self

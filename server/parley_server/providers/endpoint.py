@@ -116,7 +116,8 @@ class ChatEndpoint:
                     named = True
                 yield batch
                 if batch[-1].HasField("completed"):
-                    await _linger(blocks)
+                    if not incoming.arrived:
+                        await _linger(blocks)
                     return
             batch = decoder.feed(framing.finish()) + decoder.finish()
         except GatewayError as error:
@@ -215,7 +216,7 @@ async def _beginning(incoming: Incoming) -> bytes:
 
 
 async def _linger(blocks: Any) -> None:
-    """Read on to the end of the body, usually there already: a connection read to its end can be used again."""
+    """Wait for the end of the body, which usually is right behind: then the connection can be used again."""
     with suppress(GatewayError, TimeoutError):
         async with asyncio.timeout(_LINGER):
             async for _ in blocks:

@@ -31,12 +31,17 @@ class Incoming(Protocol):
         """
         ...
 
+    @property
+    def arrived(self) -> bool:
+        """Whether the body is here to its end, read or not: to close the response then keeps the connection."""
+        ...
+
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises ProtocolError if it is larger than `limit` bytes."""
         ...
 
     async def aclose(self) -> None:
-        """Give the connection back if the body has been read to its end, close it otherwise."""
+        """Give the connection back if the body has arrived whole, close it otherwise."""
         ...
 
 

@@ -144,6 +144,11 @@ class HttpResponse:
         """The decoded body, block by block. Asking again goes on where the last reader stopped."""
         return self._blocks
 
+    @property
+    def arrived(self) -> bool:
+        """Whether the body is here to its end; see `Incoming.arrived`."""
+        return self._wire.content.is_eof()
+
     async def read(self, limit: int) -> bytes:
         """The whole body; see `Incoming.read`."""
         blocks: list[bytes] = []

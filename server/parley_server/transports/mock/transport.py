@@ -119,6 +119,11 @@ class MockIncoming:
         self._ended = True
         self._close()
 
+    @property
+    def arrived(self) -> bool:
+        """Whether the script has been played to its end."""
+        return self._ended
+
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises ProtocolError if it is larger than `limit` bytes."""
         blocks: list[bytes] = []
