@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import grpc
-import orjson
 import uvloop
 
 from parley import v1
@@ -28,8 +26,7 @@ _SERVICE = "/parley.v1.GatewayService/"
 class Job:
     """`requests` calls in a closed loop, `in_flight` of them at any time, each answered with `length` characters."""
 
-    kind: Literal["chat", "stream", "http"]
-    """`http` asks the upstream for the same stream, without anything in between."""
+    kind: Literal["chat", "stream"]
     address: str
     model: str
     requests: int
@@ -43,9 +40,8 @@ class Job:
 
 @dataclass
 class Result:
-    """`first`: milliseconds to the first text, one entry for each call. `error`: what went wrong, empty if nothing."""
+    """`messages` that came, for all calls together. `error`: what went wrong, empty if nothing."""
 
-    first: list[float] = field(default_factory=list)
     messages: int = 0
     error: str = ""
 
@@ -58,9 +54,8 @@ async def run(job: Job) -> Result:
     if job.pause:  # the small window of a phone, so that it is the gateway that has to wait
         options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536)]
     async with grpc.aio.insecure_channel(job.address, options=options) as channel:
-        if job.kind != "http":
-            await asyncio.wait_for(channel.channel_ready(), _CALL_TIMEOUT)  # connecting is nobody's first token
-        one = {"chat": _chat, "stream": _stream, "http": _http}[job.kind]
+        await asyncio.wait_for(channel.channel_ready(), _CALL_TIMEOUT)
+        one = {"chat": _chat, "stream": _stream}[job.kind]
 
         async def worker() -> None:
             call = await one(job, channel, result)
@@ -82,9 +77,7 @@ async def _chat(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable
     expected = prompt.answer(job.length)
 
     async def call() -> None:
-        start = time.perf_counter()
         response = v1.ChatResponse.FromString(await method(request, timeout=_CALL_TIMEOUT))
-        result.first.append((time.perf_counter() - start) * 1000)
         result.messages += 1
         _check("".join(part.text for part in response.message.parts), expected)
 
@@ -97,7 +90,6 @@ async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callab
     expected = prompt.answer(job.length)
 
     async def call() -> None:
-        start = time.perf_counter()
         fragments: list[str] = []
         stream = method(request, timeout=_CALL_TIMEOUT)
         while (message := await stream.read()) is not grpc.aio.EOF:
@@ -105,7 +97,6 @@ async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callab
             event = v1.StreamChatResponse.FromString(message)  # type: ignore[arg-type]  # bytes: nothing deserialises
             if text := event.part_delta.text:
                 if not fragments:
-                    result.first.append((time.perf_counter() - start) * 1000)
                     if job.cancel:
                         stream.cancel()
                         return
@@ -115,24 +106,6 @@ async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callab
             if job.pause:
                 await asyncio.sleep(job.pause / 100)
         _check("".join(fragments), expected)
-
-    return call
-
-
-async def _http(job: Job, _channel: grpc.aio.Channel, result: Result) -> Callable[[], Awaitable[None]]:
-    body = orjson.dumps({"model": job.model, "messages": [], "stream": True})
-    request = b"POST /v1/chat/completions HTTP/1.1\r\nhost: mock\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-    host, port = job.address.split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-
-    async def call() -> None:
-        async with asyncio.timeout(_CALL_TIMEOUT):
-            start = time.perf_counter()
-            writer.write(request)
-            await reader.readuntil(b'"content":"')
-            result.first.append((time.perf_counter() - start) * 1000)
-            await reader.readuntil(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-            result.messages += 1
 
     return call
 

@@ -37,7 +37,6 @@ class Drivers:
         whole = Result()
         for child in busy:
             result = _result(child, end, meanwhile)
-            whole.first += result.first
             whole.messages += result.messages
             whole.error = whole.error or result.error
         if whole.error:

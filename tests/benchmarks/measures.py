@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -10,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks import servers, sink
-from tests.benchmarks.driver import Job, Result
+from tests.benchmarks.driver import Job
+from tests.benchmarks.first_text import Stopwatch, percentile
 from tests.benchmarks.load import Drivers
 from tests.benchmarks.processes import Failed, Process
 from tests.benchmarks.servers import WHOLE_LENGTH, Upstream
@@ -103,7 +103,8 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
                 servers.constant(folder) as constant,
             ):
                 targets = {"gateway": gateway, "floor": floor}
-                yield from Repeated(plan, drivers, mock, targets, constant, figures).measure(groups)
+                stopwatch = Stopwatch(folder, length=_EVENT, in_flight=_IN_FLIGHT)
+                yield from Repeated(plan, drivers, stopwatch, mock, targets, constant, figures).measure(groups)
             _see_spans(collector, figures)
         for group, endure in (("soak", _soak), ("cancelled", _cancelled), ("slow-reader", _slow_reader)):
             if group in groups:
@@ -118,6 +119,7 @@ class Repeated:
 
     plan: Plan
     drivers: Drivers
+    stopwatch: Stopwatch
     mock: Upstream
     targets: Mapping[str, Process]
     constant: Process
@@ -182,13 +184,12 @@ class Repeated:
         return (target.cpu() - before) * 1e6
 
     def _first(self) -> None:
-        jobs = {name: _delayed(target, name, "stream", self.plan.first) for name, target in self.targets.items()}
-        bare = self.drivers.run(_delayed(self.mock.process, "mock", "http", self.plan.first))
-        for name, job in jobs.items():
-            through = self.drivers.run(job)
+        model, number = f"mock-c1-s{_EVENT}-d100", self.plan.first
+        bare = self.stopwatch.bare(self.mock.process, model, number)
+        for name, target in self.targets.items():
+            took = self.stopwatch.through(target, _named(name, model), number)
             for percent in (50, 99):
-                added = _percentile(through, percent) - _percentile(bare, percent)
-                self.figures.add(f"first-p{percent}", name, added)
+                self.figures.add(f"first-p{percent}", name, percentile(took, percent) - percentile(bare, percent))
 
 
 def _soak(plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:
@@ -248,14 +249,5 @@ def _stream(target: Process, name: str, requests: int, in_flight: int, *, pause:
     return Job("stream", target.address, model, requests, in_flight, _EVENTS * _EVENT)
 
 
-def _delayed(target: Process, name: str, kind: str, requests: int) -> Job:
-    model = _named(name, f"mock-c1-s{_EVENT}-d100")
-    return Job("http" if kind == "http" else "stream", target.address, model, requests, _IN_FLIGHT, _EVENT)
-
-
 def _named(target: str, model: str) -> str:
     return f"openai/{model}" if target == "gateway" else model
-
-
-def _percentile(result: Result, percent: int) -> float:
-    return statistics.quantiles(result.first, n=100, method="inclusive")[percent - 1]

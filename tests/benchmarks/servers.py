@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -12,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.processes import Failed, Process, free_port, python, running
+from tests.benchmarks.compiled import compiled
+from tests.benchmarks.processes import Process, free_port, python, running
 
 WHOLE_LENGTH = 400
 """Characters of an unary answer."""
@@ -36,13 +35,7 @@ class Upstream:
 @contextmanager
 def upstream(folder: Path) -> Iterator[Upstream]:
     """Compile and run the mock upstream. Raises Failed where there is no C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise Failed("`make bench` needs a C compiler: an upstream in Python would be slower than what it measures")
-    binary = folder / "mock_upstream"
-    built = subprocess.run([compiler, "-O2", "-o", binary, _SOURCE], capture_output=True, text=True, check=False)
-    if built.returncode:
-        raise Failed(f"mock_upstream.c does not compile here; it needs Linux:\n{built.stderr}")
+    binary = compiled(_SOURCE, folder)
     port = free_port()
     with running("mock upstream", [str(binary), str(port)], port, folder / "upstream.log") as process:
         yield Upstream(process)
