@@ -12,7 +12,7 @@ import gc
 import hashlib
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import grpc
 import structlog
@@ -44,13 +44,14 @@ from parley_server.pipeline.router import Candidate, Router
 from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
 from parley_server.pipeline.trace_attempt import TraceAttempt
-from parley_server.providers import anthropic, mock, ollama, openai, openai_compatible
 from parley_server.providers.base import Provider
 from parley_server.providers.directory import Directory, list_models
-from parley_server.providers.endpoint import ChatEndpoint, EmbedEndpoint, Wire
+from parley_server.providers.endpoint import ChatEndpoint, EmbedEndpoint, RerankEndpoint, Wire
+from parley_server.providers.kind import Shared
+from parley_server.providers.kinds import known
 from parley_server.providers.registry import Registry
 from parley_server.transports.http import HttpTransport
-from parley_server.transports.mock import CaptureFile, MockTransport
+from parley_server.transports.mock import MockTransport
 
 _HEALTH_TIMEOUT = 1.0
 _PROBE_TIMEOUT = 1.0
@@ -151,57 +152,32 @@ class Gateway:
         provider, target = self._registry.resolve(model, operation)
         wire = Wire(provider, target, self.transport, connect_timeout=self.settings.timeouts.connect)
         endpoint: Service
-        if operation == "chat" and provider.chat is not None:
-            endpoint = ChatEndpoint(wire, provider.chat)
-        elif operation == "embed" and provider.embed is not None:
-            endpoint = EmbedEndpoint(wire, provider.embed)
-        else:
-            raise AssertionError("the registry resolves to providers that do the operation")
+        match operation:
+            case "chat":
+                endpoint = ChatEndpoint(wire, provider.choose_chat)
+            case "embed" if provider.embed is not None:
+                endpoint = EmbedEndpoint(wire, provider.embed)
+            case "rerank" if provider.rerank is not None:
+                endpoint = RerankEndpoint(wire, provider.rerank)
+            case _:
+                raise AssertionError("the registry resolves to providers that do the operation")
         return Candidate(target, self._per_target(provider, target, endpoint))
 
     async def _providers(self) -> dict[str, Provider]:
         """The configured providers, without those that are wanted only if they answer and do not."""
-        cards = {name: self._card(name, settings) for name, settings in self.settings.providers.items()}
+        shared, kinds = Shared(self.transport), known()
+        cards: dict[str, Provider] = {}
         for name, settings in self.settings.providers.items():
-            if isinstance(settings, config.Ollama) and settings.only_if_reachable:
+            provider = cards[name] = kinds[settings.kind].card(name, settings, shared)
+            if isinstance(provider.transport, MockTransport):
+                self.mocks[name] = provider.transport
+            if settings.only_if_reachable:
                 try:
                     async with asyncio.timeout(_PROBE_TIMEOUT):
                         await list_models(cards[name], self.transport)
                 except (GatewayError, TimeoutError):
                     del cards[name]
         return cards
-
-    def _card(self, name: str, settings: config.ProviderSettings) -> Provider:
-        match settings:
-            case config.OpenAI():
-                extra = {"openai-organization": settings.organization, "openai-project": settings.project}
-                headers = _lower(settings.headers) | {key: value for key, value in extra.items() if value}
-                return openai.card(
-                    name, base_url=settings.base_url, api_key=settings.api_key, headers=headers, models=settings.models
-                )
-            case config.Anthropic(base_url=url, api_key=key):
-                return anthropic.card(
-                    name, base_url=url, api_key=key, headers=_lower(settings.headers), models=settings.models
-                )
-            case config.Ollama(base_url=url, api_key=key):
-                return ollama.card(
-                    name, base_url=url, api_key=key, headers=_lower(settings.headers), models=settings.models
-                )
-            case config.OpenAICompatible():
-                return openai_compatible.card(
-                    name,
-                    base_url=settings.base_url,
-                    api_key=settings.api_key,
-                    headers=_lower(settings.headers),
-                    models=settings.models,
-                    embeddings=settings.embeddings,
-                    quirks=settings.quirks,
-                )
-            case config.Mock():
-                transport = self.mocks[name] = MockTransport(
-                    settings.models, capture=CaptureFile(settings.capture) if settings.capture else None
-                )
-                return mock.card(name, transport)
 
     def _listen(self, providers: dict[str, Provider]) -> grpc.aio.Server:
         settings = self.settings.server
@@ -216,7 +192,12 @@ class Gateway:
         policy = v1.UNSUPPORTED_POLICY_WARN
         if self.settings.unsupported_policy == "error":
             policy = v1.UNSUPPORTED_POLICY_ERROR
-        pipelines = Pipelines(self._per_call(Check(validate.chat)), self._per_call(Check(validate.embed)), policy)
+        pipelines = Pipelines(
+            self._per_call(Check(validate.chat)),
+            self._per_call(Check(validate.embed)),
+            self._per_call(Check(validate.rerank)),
+            policy,
+        )
         servicer = GatewayServicer(pipelines, Models(self._directory), info, self.calls)
         add_GatewayServiceServicer_to_server(servicer, server)
         add_HealthServicer_to_server(self._health, server)
@@ -233,10 +214,6 @@ class Gateway:
         while True:
             admin.beat()
             await asyncio.sleep(_BEAT)
-
-
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
 
 
 def _bound(add_port: Callable[[str], int], address: str) -> int:

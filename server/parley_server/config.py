@@ -16,116 +16,16 @@ import dataclasses
 import difflib
 import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
-from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry, usual_providers
-from parley_server.core.secret import Secret
-from parley_server.dialects.openai_chat import Quirks
-from parley_server.transports.mock import MockModel
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
-
-
-class Section(BaseModel):
-    """A part of the tree: frozen, no unknown keys."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        arbitrary_types_allowed=True,
-        hide_input_in_errors=True,  # what was written may be a credential in the wrong place
-    )
-
-
-def _secret(value: object, info: ValidationInfo) -> Secret:
-    match value:
-        case Secret():
-            return value
-        case str() if value.startswith("env:"):
-            environ: Mapping[str, str] = (info.context or {}).get("environ", {})
-            name = value.removeprefix("env:")
-            if not environ.get(name, "").strip():
-                raise ValueError(f"the environment variable {name} is not set")
-            secret = Secret(environ[name])
-        case str() if value.startswith("file:"):
-            path = Path(value.removeprefix("file:"))
-            try:
-                secret = Secret(path.read_text("utf-8"))
-            except OSError as error:
-                raise ValueError(f"cannot read the secret file {path}: {error.strerror}") from None
-            except ValueError:  # no path, or no text; nothing of it is repeated
-                raise ValueError(f"cannot read the secret file {path}: it is not text") from None
-            if not secret:
-                raise ValueError(f"the secret file {path} is empty")
-        case _:  # the value itself is not repeated: it may be a credential
-            raise ValueError("write a reference, env:NAME or file:/path, not the credential itself")
-    if not _fits_header(secret.reveal()):
-        raise ValueError(f"what {value} holds is not one line of printable ASCII, so no header can carry it")
-    return secret
-
-
-def _fits_header(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError("a name has 1 to 63 lower-case letters, digits, '.', '_' and '-', the first a letter or digit")
-    return name
-
-
-def _url(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or not url.netloc.isprintable() or " " in text:
-        raise ValueError("a base URL is http:// or https://, a host, and perhaps a port and a path")
-    if "@" in url.netloc:
-        raise ValueError("a base URL holds no credentials: they would be in logs and traces")
-    if url.query or url.fragment:
-        raise ValueError("a base URL ends with its path: paths of the provider's API are joined to it")
-    _ = url.port  # raises ValueError if it is none
-    return text.rstrip("/")
-
-
-def _headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if name.lower() in _CREDENTIAL_HEADERS:
-            raise ValueError(f"{name} is for credentials, and headers are shown in full: use api_key")
-        if not _HEADER_NAME.fullmatch(name) or not _fits_header(value):
-            raise ValueError(f"{name!r}: a header is a name without spaces and one line of printable ASCII")
-    return headers
-
-
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    unclear = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not host or unclear or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise ValueError(f"{text!r} is not host:port (IPv6 hosts are written in brackets)")
-    return text
-
-
-SecretRef = Annotated[Secret, BeforeValidator(_secret)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-BaseUrl = Annotated[str, AfterValidator(_url)]
-Headers = Annotated[dict[str, str], AfterValidator(_headers)]
-Address = Annotated[str, AfterValidator(_address)]
-Name = Annotated[str, AfterValidator(_name)]
+from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
+from parley_server.providers.kind import Kind
+from parley_server.providers.kinds import known
+from parley_server.settings import Address, KindSettings, Name, Seconds, Section
 
 
 class Server(Section):
@@ -206,72 +106,12 @@ class Log(Section):
     format: Literal["console", "json"] = Field("console", description="For people or for machines.")
 
 
-class _Provider(Section):
-    headers: Headers = Field({}, description="Further headers for every request. Not for credentials.")
-    models: tuple[str, ...] = Field((), description="Models to list although the provider does not list them.")
-
-
-class OpenAI(_Provider):
-    """OpenAI's own API."""
-
-    kind: Literal["openai"] = "openai"
-    base_url: BaseUrl = Field("https://api.openai.com/v1", description="Base URL.")
-    api_key: SecretRef = Field(description="API key.")
-    organization: str = Field("", description="Sent as OpenAI-Organization.")
-    project: str = Field("", description="Sent as OpenAI-Project.")
-
-
-class Anthropic(_Provider):
-    """Anthropic's own API."""
-
-    kind: Literal["anthropic"] = "anthropic"
-    base_url: BaseUrl = Field("https://api.anthropic.com/v1", description="Base URL.")
-    api_key: SecretRef = Field(description="API key.")
-
-
-class Ollama(_Provider):
-    """A local or remote Ollama."""
-
-    kind: Literal["ollama"] = "ollama"
-    base_url: BaseUrl = Field("http://localhost:11434", description="Base URL.")
-    api_key: SecretRef = Field(Secret(""), description="API key, for ollama.com.")
-    only_if_reachable: bool = Field(False, description="Leave it out, silently, unless it answers at start.")
-
-
-class OpenAICompatible(_Provider):
-    """Any server that speaks OpenAI's chat completions: vLLM, llama.cpp, LM Studio, a proxy."""
-
-    kind: Literal["openai-compatible"] = "openai-compatible"
-    base_url: BaseUrl = Field(description="Base URL, usually ending in /v1.")
-    api_key: SecretRef = Field(Secret(""), description="API key, if it wants one.")
-    embeddings: bool = Field(True, description="Whether it serves /embeddings.")
-    quirks: Quirks = Field(Quirks.compatible(), description="How its wire format differs from OpenAI's.")
-
-
-class Mock(Section):
-    """The built-in offline provider: deterministic answers for tests and first steps."""
-
-    kind: Literal["mock"] = "mock"
-    models: dict[Name, MockModel] = Field({}, description="What each model answers, beside mock/echo.")
-    capture: Path | None = Field(None, description="File that gets every request it receives, one JSON object a line.")
-
-
-ProviderSettings = Annotated[OpenAI | Anthropic | Ollama | OpenAICompatible | Mock, Field(discriminator="kind")]
-_KINDS: dict[str, type[Section]] = {
-    "openai": OpenAI,
-    "anthropic": Anthropic,
-    "ollama": Ollama,
-    "openai-compatible": OpenAICompatible,
-    "mock": Mock,
-}
-
-
 class Config(Section):
     """Everything there is to set."""
 
     server: Server = Server()
     admin: Admin = Admin()
-    providers: dict[Name, ProviderSettings] = Field(
+    providers: dict[Name, SerializeAsAny[KindSettings]] = Field(
         {}, description="By short name; a name that is a kind needs no `kind`."
     )
     retry: Retry = Retry()
@@ -295,34 +135,81 @@ class Config(Section):
 _TOP_SETTINGS = {name for name, field in Config.model_fields.items() if isinstance(field.default, str | int | float)}
 
 
-def load(text: str, environ: Mapping[str, str]) -> Config:
+def load(text: str, environ: Mapping[str, str], kinds: Mapping[str, Kind] | None = None) -> Config:
     """The configuration that `text` (YAML, may be empty) and `environ` describe. Raises ConfigError.
 
     Without a `providers` section: every provider whose usual key variable is set, a local Ollama if it answers, mock.
+    `kinds`: kinds of providers there are, those that come with the gateway and with installed packages by default.
     Reads nothing else but the secret files that are referred to, and changes nothing.
     """
+    kinds = known() if kinds is None else kinds
     data = parsed(text)
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ConfigError(["the configuration is a mapping of sections, such as `server:` and `providers:`"])
     data = {section: settings for section, settings in data.items() if settings is not None}  # all lines commented out
     if "providers" not in data:
-        data["providers"] = usual_providers(environ)
+        data["providers"] = _usual_providers(kinds, environ)
     variables, problems = override(data, environ, _TOP_SETTINGS)
     if isinstance(data.setdefault("telemetry", {}), dict):
         data["telemetry"] = standard_telemetry(environ) | data["telemetry"]
+    context = {"environ": environ}
+    found: list[Problem] = []
     if isinstance(data["providers"], dict):
-        for name, settings in data["providers"].items():
-            if settings is None or isinstance(settings, dict):
-                data["providers"][name] = {"kind": name, **(settings or {})}
+        data["providers"], found = _providers(data["providers"], kinds, context)
     try:
-        config = Config.model_validate(data, context={"environ": environ})
+        config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        problems += dict.fromkeys(_problem(e, variables) for e in found)
+        found += _found(error, Config, ())
+    problems += dict.fromkeys(_said(problem, variables) for problem in found)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _usual_providers(kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The providers of a configuration that names none."""
+    usual = {name: kind.usually(environ) for name, kind in kinds.items()}
+    return {name: dict(settings) for name, settings in usual.items() if settings is not None}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """`error` as pydantic has it, at `place`, in settings of the class `root` that lie at the path `above`."""
+
+    error: Any
+    root: Any
+    above: tuple[str, ...]
+
+
+def _found(error: ValidationError, root: Any, above: tuple[str, ...]) -> list[Problem]:
+    return [Problem(one, root, above) for one in error.errors(include_input=False, include_url=False)]
+
+
+def _providers(
+    given: Mapping[Any, Any], kinds: Mapping[str, Kind], context: Mapping[str, Any]
+) -> tuple[dict[Any, Any], list[Problem]]:
+    """The settings of every provider as its kind has them, and what is wrong with the others."""
+    done: dict[Any, Any] = {}
+    problems: list[Problem] = []
+    for name, settings in given.items():
+        above = ("providers", str(name))
+        if settings is not None and not isinstance(settings, dict):
+            problems.append(Problem({"type": "model_type", "loc": (), "msg": ""}, None, above))
+            continue
+        said = {"kind": name, **(settings or {})}
+        kind = kinds.get(str(said["kind"]))
+        if kind is None:
+            message = f"{str(said['kind'])!r} is not a kind of provider; kinds: {', '.join(kinds)}"
+            near = difflib.get_close_matches(str(said["kind"]), kinds, n=1, cutoff=0.7)
+            message += f"; did you mean {near[0]}?" if near else ""
+            problems.append(Problem({"type": "kind", "loc": ("kind",), "msg": message}, None, above))
+            continue
+        try:
+            done[name] = kind.settings.model_validate(said, context=dict(context))
+        except ValidationError as error:
+            problems += _found(error, kind.settings, above)
+    return done, problems
 
 
 def read(path: Path | None) -> Config:
@@ -336,9 +223,11 @@ def read(path: Path | None) -> Config:
     return load(text, os.environ)
 
 
-def _problem(error: Any, variables: Mapping[str, str]) -> str:
+def _said(problem: Problem, variables: Mapping[str, str]) -> str:
     """One line: where, by which variable if any, what is wrong, and what was probably meant."""
-    path, keys = _place(error["loc"])
+    error = problem.error
+    inside, keys = _place(error["loc"], problem.root)
+    path = [*problem.above, *inside]
     message = str(error["msg"]).removeprefix("Value error, ")
     here = ".".join(path)
     behind = [variable for at, variable in variables.items() if f"{here}.".startswith(f"{at}.")]
@@ -347,26 +236,28 @@ def _problem(error: Any, variables: Mapping[str, str]) -> str:
             near = difflib.get_close_matches(path[-1], keys, n=1, cutoff=0.5)
             message = f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known keys: {', '.join(keys)}"
             behind = behind or [variable for at, variable in variables.items() if at.startswith(f"{here}.")]
-        case "union_tag_invalid":
-            behind = [variable for at, variable in variables.items() if at.startswith(f"{here}.")]
-            here += ".kind"
-            near = difflib.get_close_matches(error["ctx"]["tag"], _KINDS, n=1, cutoff=0.7)
-            message = f"{error['ctx']['tag']!r} is not a kind of provider; kinds: {', '.join(_KINDS)}"
-            message += f"; did you mean {near[0]}?" if near else ""
-        case "model_type" | "dict_type" | "dataclass_type" | "model_attributes_type" | "union_tag_not_found":
+        case "kind":
+            at_all = here.removesuffix("kind")
+            behind = behind or [variable for at, variable in variables.items() if at.startswith(at_all)]
+        case "missing" if names := getattr(problem.root, "variables", {}).get(path[-1]):
+            message = f"is not given, and {' or '.join(names)} is not set"
+        case "model_type" | "dict_type" | "dataclass_type" | "model_attributes_type":
             message = "should be a mapping of settings"
     return f"{here} ({', '.join(behind)}): {message}" if behind else f"{here}: {message}"
 
 
-def _place(location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+def _place(location: tuple[int | str, ...], root: Any) -> tuple[list[str], list[str]]:
     """The path of an error as its author wrote it, without labels of union members, and the keys there are."""
     path: list[str] = []
-    kind: Any = Config
+    kind: Any = root
     keys: list[str] = []
+    if root is None:
+        return [str(step) for step in location], keys
     for step in location:
+        if step == "[key]":
+            break
         if get_origin(kind) is Annotated:
-            kind = _KINDS.get(str(step))
-            continue
+            kind = get_args(kind)[0]
         if get_origin(kind) in (dict, tuple):
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -375,7 +266,7 @@ def _place(location: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
         elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
             keys = sorted(field.name for field in dataclasses.fields(kind))
             kind = None
-        else:
+        elif kind is not None:
             break
         path.append(str(step))
     return path, keys

@@ -9,8 +9,6 @@ from typing import Any
 import yaml
 
 _PREFIX = "PARLEY_"
-_USUAL_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
-_USUAL_PORTS = {"ollama": "11434", "http": "80", "https": "443"}
 
 
 class ConfigError(Exception):
@@ -104,31 +102,3 @@ def standard_telemetry(environ: Mapping[str, str]) -> dict[str, Any]:
     if name := first("OTEL_SERVICE_NAME"):
         found["service_name"] = name
     return found
-
-
-def usual_providers(environ: Mapping[str, str]) -> dict[str, Any]:
-    """The providers of a configuration that names none."""
-    found: dict[str, Any] = {
-        name: {"api_key": f"env:{variable}"}
-        for name, variable in _USUAL_KEYS.items()
-        if environ.get(variable, "").strip()
-    }
-    found["ollama"] = {"only_if_reachable": True}
-    if host := environ.get("OLLAMA_HOST", "").strip(" \"'"):
-        found["ollama"]["base_url"] = _ollama_url(host)
-    found["mock"] = {}
-    return found
-
-
-def _ollama_url(host: str) -> str:
-    """The URL that Ollama's own clients would call: OLLAMA_HOST may lack scheme and port, or be where to listen."""
-    scheme, separator, rest = host.rpartition("://")
-    port = _USUAL_PORTS.get(scheme if separator else "ollama", "")
-    authority, slash, path = rest.partition("/")
-    if authority.count(":") > 1 and not authority.startswith("["):  # an IPv6 address as such
-        authority = f"[{authority}]"
-    name, colon, stated = authority.rpartition(":")
-    if not colon or authority.endswith("]"):
-        name, stated = authority, port
-    name = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(name, name)  # noqa: S104  # not where we listen
-    return f"{scheme or 'http'}://{name}:{stated}{slash}{path}".rstrip("/")

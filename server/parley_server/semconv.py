@@ -74,7 +74,7 @@ PARLEY_COST: Final = "parley.cost_nano_usd"
 PARLEY_METADATA: Final = "parley.metadata."
 """Prefix of the caller's `metadata`."""
 
-OPERATIONS: Final = MappingProxyType({"chat": "chat", "embed": "embeddings"})
+OPERATIONS: Final = MappingProxyType({"chat": "chat", "embed": "embeddings", "rerank": "rerank"})
 """`gen_ai.operation.name` of our operations."""
 
 FINISH_REASONS: Final = MappingProxyType(

@@ -9,8 +9,13 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from parley_server.config import Anthropic, Config, Mock, Ollama, OpenAI, OpenAICompatible, load, read
+from parley_server.config import Config, load, read
 from parley_server.config_sources import ConfigError
+from parley_server.providers.anthropic import Anthropic
+from parley_server.providers.mock import Mock
+from parley_server.providers.ollama import Ollama
+from parley_server.providers.openai import OpenAI
+from parley_server.providers.openai_compatible import OpenAICompatible
 from tests.config.problems import problems
 
 # ------------------------------------------------------------------------------------------------------- what is meant

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import structlog
 
-from parley_server.config import Config, OpenAI, load
+from parley_server.config import Config, load
 from parley_server.config_sources import ConfigError
+from parley_server.providers.openai import OpenAI
 
 KEY = "sk-proj-0123456789abcdefXYZ"
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from parley_server.config import Mock, Ollama, load
+from parley_server.config import load
+from parley_server.providers.mock import Mock
+from parley_server.providers.ollama import Ollama
 from tests.config.problems import problems
 
 # ------------------------------------------------------------------------------------------------------- OLLAMA_HOST

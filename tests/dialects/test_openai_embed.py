@@ -55,7 +55,7 @@ def test_tokens() -> None:
 
 def test_servers_that_refuse_the_encoding_and_the_user() -> None:
     dialect = OpenAIEmbed(batch_limit=10, base64=False, end_user_field="")
-    assert dialect.batch_limit == 10
+    assert dialect.batch_limit(TARGET) == 10
     call = dialect.encode(v1.EmbedRequest(inputs=text_inputs("a"), end_user_id="u"), TARGET)
     assert json.loads(call.body) == {"model": "text-embedding-3-small", "input": ["a"]}
     assert [warning.field for warning in call.warnings] == ["end_user_id"]

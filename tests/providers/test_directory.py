@@ -12,13 +12,12 @@ import structlog
 
 from parley import v1
 from parley_server.core.errors import ProtocolError, Unavailable
-from parley_server.core.secret import Secret
-from parley_server.dialects.openai_chat import Quirks
 from parley_server.providers import anthropic, openai_compatible
 from parley_server.providers.base import Provider
 from parley_server.providers.directory import Directory
 from parley_server.transports.base import Outgoing
 from tests.fakes import run
+from tests.providers.cards import made
 
 ACTIVE, UNAVAILABLE, DEPRECATED = v1.Model.STATE_ACTIVE, v1.Model.STATE_UNAVAILABLE, v1.Model.STATE_DEPRECATED
 
@@ -99,15 +98,7 @@ class Cards:
 
 
 def provider(name: str, *models: str, catalog: str = "", embeddings: bool = True) -> Provider:
-    card = openai_compatible.card(
-        name,
-        base_url=f"http://{name}/v1",
-        api_key=Secret(""),
-        headers={},
-        models=models,
-        embeddings=embeddings,
-        quirks=Quirks(),
-    )
+    card = made(openai_compatible.KIND, name, base_url=f"http://{name}/v1", models=models, embeddings=embeddings)
     return Provider(
         name=card.name,
         base_url=card.base_url,
@@ -319,7 +310,7 @@ async def test_pages_are_followed_to_the_last() -> None:
             self.answers["claude"] = json.dumps(next(pages))
             return await super().send(request, connect_timeout=connect_timeout)
 
-    card = anthropic.card("claude", base_url="http://claude/v1", api_key=Secret("k"), headers={}, models=())
+    card = made(anthropic.KIND, "claude", base_url="http://claude/v1")
     shop = Shop(Pages(), card)
     await shop.directory.refresh()
     assert [i for i in shop.directory.ids() if i in ("claude/a", "claude/b")] == ["claude/a", "claude/b"]

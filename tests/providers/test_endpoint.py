@@ -73,12 +73,11 @@ class Scene:
         return Wire(self.card, Target("lab", "m", card), self.transport, connect_timeout=5)
 
     async def ask(self, *, streaming: bool = True, **fields: Any) -> Reply[v1.ChatResponse]:
-        assert self.card.chat is not None
         ctx = context(streaming=streaming)
         ctx.outgoing["traceparent"] = "00-1-2-01"
         request = chat("lab/m")
         request.MergeFrom(v1.ChatRequest(**fields))
-        return await ChatEndpoint(self.wire(), self.card.chat)(request, ctx)
+        return await ChatEndpoint(self.wire(), self.card.choose_chat)(request, ctx)
 
     async def embed(self, *texts: str, limit: int | None = None, card: v1.Model | None = None) -> v1.EmbedResponse:
         request = v1.EmbedRequest(model="lab/m", inputs=[v1.EmbedInput(text=text) for text in texts])
@@ -133,14 +132,14 @@ async def test_what_goes_out() -> None:
 
 
 async def test_nothing_that_carries_the_key_shows_it() -> None:
-    key = Secret("sk-secret-key")
+    key, asked = Secret("sk-secret-key"), Outgoing("POST", "http://h", {}, b"")
     for auth in (Bearer(key), Header("x-api-key", key)):
-        headers = await auth.headers()
+        headers = await auth.headers(asked)
         assert "sk-secret-key" in "".join(headers.values())
         shown = repr(auth) + repr(Provider(name="lab", base_url="http://h", auth=auth))
         assert "sk-secret-key" not in shown + repr(Outgoing("POST", "http://h", headers, b""))
-    assert await Bearer(Secret("")).headers() == {}
-    assert await Open().headers() == {}
+    assert await Bearer(Secret("")).headers(asked) == {}
+    assert await Open().headers(asked) == {}
 
 
 async def test_warnings_of_the_encoding_reach_both_kinds_of_answer() -> None:
@@ -371,9 +370,8 @@ async def test_nobody_listens() -> None:
         async with scene(html) as at:
             card = Provider(name="gone", base_url=url, chat=at.card.chat)
             wire = Wire(card, Target("gone", "m"), at.transport, connect_timeout=5)
-            assert card.chat is not None
             with pytest.raises(Unavailable) as caught:
-                await ChatEndpoint(wire, card.chat)(chat(), context())
+                await ChatEndpoint(wire, card.choose_chat)(chat(), context())
             assert caught.value.facts == {"provider": "gone", "model": "m"}
             assert at.transport.open == 0
 

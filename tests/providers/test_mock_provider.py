@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema_rs
@@ -30,6 +31,7 @@ from parley_server.providers import mock as provider
 from parley_server.providers.directory import list_models
 from parley_server.providers.endpoint import ChatEndpoint, EmbedEndpoint, Wire
 from parley_server.transports.mock import MockModel, MockTransport
+from tests.providers.cards import made
 
 SCHEMA = {
     "type": "object",
@@ -44,7 +46,7 @@ class Mock:
 
     def __init__(self, **settings: Any) -> None:
         self.transport = MockTransport({"m": MockModel.model_validate(settings)}, sleep=self._no_sleep)
-        self.card = provider.card("mock", self.transport)
+        self.card = replace(made(provider.KIND, "mock"), transport=self.transport)
 
     @staticmethod
     async def _no_sleep(seconds: float) -> None:
@@ -58,8 +60,7 @@ class Mock:
 
     async def ask(self, request: v1.ChatRequest, *, streaming: bool, model: str = "m") -> Reply[v1.ChatResponse]:
         """The reply of the endpoint, once it is past the commit point."""
-        assert self.card.chat is not None
-        return await ChatEndpoint(self._wire(model), self.card.chat)(request, self._context("chat", streaming))
+        return await ChatEndpoint(self._wire(model), self.card.choose_chat)(request, self._context("chat", streaming))
 
     async def chat(self, request: v1.ChatRequest, *, streaming: bool, model: str = "m") -> v1.ChatResponse:
         """The whole response; a stream is folded."""

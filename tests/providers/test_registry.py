@@ -7,11 +7,10 @@ import pytest
 from parley import v1
 from parley_server.core.context import Operation
 from parley_server.core.errors import InvalidRequest, ModelNotFound, OperationUnsupported
-from parley_server.core.secret import Secret
-from parley_server.dialects.openai_chat import Quirks
 from parley_server.providers import anthropic, openai_compatible
 from parley_server.providers.base import Provider
 from parley_server.providers.registry import Registry
+from tests.providers.cards import made
 
 
 class Known:
@@ -31,15 +30,7 @@ class Known:
 
 
 def provider(name: str, *, embeddings: bool = True) -> Provider:
-    return openai_compatible.card(
-        name,
-        base_url="http://h/v1",
-        api_key=Secret(""),
-        headers={},
-        models=(),
-        embeddings=embeddings,
-        quirks=Quirks(),
-    )
+    return made(openai_compatible.KIND, name, base_url="http://h/v1", embeddings=embeddings)
 
 
 def model(provider: str, name: str, *operations: str) -> v1.Model:
@@ -48,7 +39,7 @@ def model(provider: str, name: str, *operations: str) -> v1.Model:
     )
 
 
-CLAUDE = anthropic.card("claude", base_url="http://h/v1", api_key=Secret("k"), headers={}, models=())
+CLAUDE = made(anthropic.KIND, "claude", base_url="http://h/v1")
 REGISTRY = Registry(
     {
         "vllm": provider("vllm"),

@@ -28,7 +28,7 @@ from parley_server.api.stream import EventWriter, coalesced
 from parley_server.core.context import Clock, Context, Operation
 from parley_server.core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ShuttingDown, Violation
 from parley_server.core.reply import Batch, Final, Reply
-from parley_server.core.service import Service
+from parley_server.core.service import AnyRequest, Service
 
 _TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _HEARTBEAT = 15.0
@@ -41,6 +41,7 @@ class Pipelines:
 
     chat: Service
     embed: Service
+    rerank: Service
     default_policy: v1.UnsupportedPolicy.ValueType = v1.UNSUPPORTED_POLICY_WARN
 
 
@@ -115,6 +116,20 @@ class GatewayServicer(GatewayServiceServicer):
                 await self._refuse(error, ctx, context)
         return response
 
+    async def Rerank(self, request: v1.RerankRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.RerankResponse:
+        ctx = self._context("rerank", "Rerank", context)
+        with self.calls.track(context):
+            try:
+                self._accept(request, ctx)
+                async with await self.pipelines.rerank(request, ctx) as reply:
+                    response: v1.RerankResponse = await reply.response()
+                    self._sign(response, ctx)
+                    response.model = request.model
+                    response.id = ctx.response_id
+            except (Exception, asyncio.CancelledError) as error:
+                await self._refuse(error, ctx, context)
+        return response
+
     async def ListModels(
         self, request: v1.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.ListModelsResponse:
@@ -169,7 +184,7 @@ class GatewayServicer(GatewayServiceServicer):
             headers=headers,
         )
 
-    def _accept(self, request: v1.ChatRequest | v1.EmbedRequest, ctx: Context) -> None:
+    def _accept(self, request: AnyRequest, ctx: Context) -> None:
         if not request.unsupported_policy:
             request.unsupported_policy = self.pipelines.default_policy
         if ctx.streaming and isinstance(request, v1.ChatRequest) and request.include_provider_response:
@@ -273,6 +288,7 @@ def features() -> Mapping[str, str]:
         "chat": "Chat",
         "stream-chat": "StreamChat",
         "embed": "Embed",
+        "rerank": "Rerank",
         "list-models": "ListModels and GetModel",
         "fallbacks": "routing.fallbacks",
         "usage-updates": "options.usage_updates",

@@ -42,8 +42,8 @@ class Models:
         if request.page_size < 0:
             message = "must not be negative"
             raise InvalidRequest(f"page_size {message}", violations=[Violation("page_size", message, "INVALID")])
-        if request.operation not in ("", "chat", "embed"):
-            message = f"{request.operation[:32]!r} is none of chat, embed"
+        if request.operation not in ("", "chat", "embed", "rerank"):
+            message = f"{request.operation[:32]!r} is none of chat, embed, rerank"
             raise InvalidRequest(f"operation {message}", violations=[Violation("operation", message, "INVALID")])
         size = min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
         digest = _digest(request)

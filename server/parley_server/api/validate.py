@@ -89,12 +89,39 @@ def embed(request: v1.EmbedRequest) -> list[Violation]:
     if request.HasField("dimensions"):
         _range(request.dimensions, 1, 65536, "dimensions", say)
     _known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
-    for i, fallback in enumerate(request.routing.fallbacks[:8]):
-        for name in ("sampling", "reasoning"):
-            if fallback.HasField(name):
-                say(f"routing.fallbacks[{i}].{name}", "means nothing to embeddings")
+    _no_generation(request.routing, "embeddings", say)
     _common(request, say)
     return found
+
+
+def rerank(request: v1.RerankRequest) -> list[Violation]:
+    """What is wrong with a rerank request; empty if nothing is."""
+    found: list[Violation] = []
+
+    def say(field: str, description: str) -> None:
+        found.append(Violation(field, description, "INVALID"))
+
+    _model(request.model, "model", say)
+    if not request.query:
+        say("query", "is required")
+    if not 1 <= len(request.documents) <= 1000:
+        say("documents", f"has {len(request.documents)} entries; 1 to 1000 are allowed")
+    for i, document in enumerate(request.documents[:1000]):
+        if not document:
+            say(f"documents[{i}]", "is empty")
+    for name in ("top_n", "max_tokens_per_document"):
+        if request.HasField(name) and getattr(request, name) < 1:
+            say(name, "must be 1 or more")
+    _no_generation(request.routing, "reranking", say)
+    _common(request, say)
+    return found
+
+
+def _no_generation(routing: v1.RoutingOptions, operation: str, say: Say) -> None:
+    for i, fallback in enumerate(routing.fallbacks[:8]):
+        for name in ("sampling", "reasoning"):
+            if fallback.HasField(name):
+                say(f"routing.fallbacks[{i}].{name}", f"means nothing to {operation}")
 
 
 def stream_options(options: v1.StreamOptions) -> list[Violation]:
@@ -281,9 +308,9 @@ def _prompt_cache(cache: v1.PromptCacheOptions, say: Say) -> None:
     _positive(cache, "ttl", "prompt_cache", say)
 
 
-def _common(request: v1.ChatRequest | v1.EmbedRequest, say: Say) -> None:
-    """Fields that chat and embedding requests share."""
-    if len(request.end_user_id) > 128:
+def _common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, say: Say) -> None:
+    """Fields that all requests for inference share."""
+    if not isinstance(request, v1.RerankRequest) and len(request.end_user_id) > 128:
         say("end_user_id", "is longer than 128 characters")
     if request.metadata:
         _metadata(request.metadata, say)

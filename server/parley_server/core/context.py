@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from parley import v1
 
-Operation = Literal["chat", "embed"]
+Operation = Literal["chat", "embed", "rerank"]
 Clock = Callable[[], float]
 """Seconds on a clock that never goes back."""
 

@@ -20,10 +20,10 @@ Batch = list[v1.StreamChatResponse]
 """All events that one upstream read delivered, in order."""
 
 Batches = AsyncGenerator[Batch, None]
-Final = v1.ChatResponse | v1.EmbedResponse | v1.ResponseCompleted
-"""The end of an answer; all three have `usage`, `route` and `warnings`."""
+Final = v1.ChatResponse | v1.EmbedResponse | v1.RerankResponse | v1.ResponseCompleted
+"""The end of an answer; all have `usage`, `route` and `warnings`."""
 
-Answer = TypeVar("Answer", bound=v1.ChatResponse | v1.EmbedResponse)
+Answer = TypeVar("Answer", bound=v1.ChatResponse | v1.EmbedResponse | v1.RerankResponse)
 
 
 @dataclass(slots=True)

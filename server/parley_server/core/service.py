@@ -9,8 +9,8 @@ from parley import v1
 from parley_server.core.context import Context
 from parley_server.core.reply import Reply
 
-Request = TypeVar("Request", v1.ChatRequest, v1.EmbedRequest, contravariant=True)
-AnyRequest = v1.ChatRequest | v1.EmbedRequest
+Request = TypeVar("Request", v1.ChatRequest, v1.EmbedRequest, v1.RerankRequest, contravariant=True)
+AnyRequest = v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest
 
 
 class Service(Protocol):

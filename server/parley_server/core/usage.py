@@ -54,7 +54,9 @@ def is_counted(usage: v1.Usage) -> bool:
     return usage.HasField("input_tokens") or usage.HasField("output_tokens")
 
 
-def unfinished(reported: v1.Usage | None, request: v1.ChatRequest | v1.EmbedRequest, chars: int) -> v1.Usage:
+def unfinished(
+    reported: v1.Usage | None, request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, chars: int
+) -> v1.Usage:
     """Usage of an answer without final numbers.
 
     `reported`: the last that the provider said, if anything. `chars`: characters that arrived since. PARTIAL if nothing
@@ -83,10 +85,12 @@ def estimated_tokens(chars: int) -> int:
     return -(-chars // _CHARS_PER_TOKEN)
 
 
-def estimated_input(request: v1.ChatRequest | v1.EmbedRequest) -> int:
+def estimated_input(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest) -> int:
     """Tokens in a request, roughly: texts, tools, schemas by the rule above, token IDs as such, media not at all."""
     if isinstance(request, v1.EmbedRequest):
         return sum(len(i.tokens.ids) if i.HasField("tokens") else estimated_tokens(len(i.text)) for i in request.inputs)
+    if isinstance(request, v1.RerankRequest):
+        return sum(estimated_tokens(len(request.query) + len(document)) for document in request.documents)
     chars = sum(parts_length(message.parts) for message in request.messages)
     for tool in request.tools:
         f = tool.function

@@ -30,16 +30,24 @@ class HttpCall:
     headers: Mapping[str, str] = field(default_factory=lambda: JSON)
     warnings: tuple[v1.Warning, ...] = ()
     """Wishes of the request that this call leaves out."""
+    streams: bool | None = None
+    """Whether the answer comes as a stream, if that is not as it was asked for: some models only stream, others never.
+
+    The driver folds the one and unfolds the other.
+    """
 
 
 class Framing(Protocol):
-    """Cuts bytes into frames. Fed any split of the same bytes it gives the same frames."""
+    """Cuts bytes into frames, which are bytes or whatever else the decoder reads.
 
-    def feed(self, data: bytes) -> list[bytes]:
+    Fed any split of the same bytes it gives the same frames. Raises ProtocolError for what cannot be frames.
+    """
+
+    def feed(self, data: bytes) -> list[Any]:
         """The frames that `data` completes."""
         ...
 
-    def finish(self) -> list[bytes]:
+    def finish(self) -> list[Any]:
         """The frame that the end of the stream completes, if the format allows for one."""
         ...
 
@@ -47,7 +55,7 @@ class Framing(Protocol):
 class Decoder(Protocol):
     """Turns the frames of one stream into events. Fresh per stream; keeps only what the wire forces on it."""
 
-    def feed(self, frames: Sequence[bytes]) -> Batch:
+    def feed(self, frames: Sequence[Any]) -> Batch:
         """The events of the frames that one read delivered, adjacent deltas of a part merged.
 
         Raises what `error()` would have raised for an error that arrives inside the stream, ProtocolError for nonsense.
@@ -81,15 +89,28 @@ class ChatDialect(Protocol):
 
 
 class EmbedDialect(Protocol):
-    """How one family of APIs says 'embed'. `batch_limit` is the most inputs one call takes; None: no limit."""
+    """How one family of APIs says 'embed'."""
 
-    @property
-    def batch_limit(self) -> int | None: ...
+    def batch_limit(self, target: Target) -> int | None:
+        """The most inputs that one call takes; None: no limit."""
+        ...
 
     def encode(self, request: v1.EmbedRequest, target: Target) -> HttpCall: ...
 
     def decode(self, body: bytes, target: Target, encoding: v1.EmbeddingEncoding.ValueType) -> v1.EmbedResponse:
         """The vectors in the asked encoding, in input order, indexes from 0."""
+        ...
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError: ...
+
+
+class RerankDialect(Protocol):
+    """How one family of APIs says 'rerank'."""
+
+    def encode(self, request: v1.RerankRequest, target: Target) -> HttpCall: ...
+
+    def decode(self, body: bytes, target: Target) -> v1.RerankResponse:
+        """The results, best first, and usage; without what only the gateway knows (id, model, route.provider)."""
         ...
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError: ...

@@ -30,8 +30,7 @@ class OpenAIEmbed:
         self._base64 = base64
         self._end_user_field = end_user_field
 
-    @property
-    def batch_limit(self) -> int | None:
+    def batch_limit(self, _target: Target) -> int | None:
         """Most inputs of one call."""
         return self._batch_limit
 

@@ -119,6 +119,8 @@ def _of_request(request: AnyRequest, ctx: Context) -> Attributes:
         if request.HasField("dimensions"):
             attributes[semconv.EMBEDDINGS_DIMENSION_COUNT] = request.dimensions
         return attributes
+    if isinstance(request, v1.RerankRequest):
+        return {}
     attributes = _present(request.sampling, _SAMPLING)
     if ctx.streaming:
         attributes[semconv.REQUEST_STREAM] = True
@@ -143,7 +145,7 @@ def _of_outcome(outcome: Outcome) -> Attributes:
     attributes[semconv.RESPONSE_MODEL] = final.route.model
     if final.route.provider_response_id:
         attributes[semconv.RESPONSE_ID] = final.route.provider_response_id
-    if not isinstance(final, v1.EmbedResponse) and final.finish_reason:
+    if isinstance(final, v1.ChatResponse | v1.ResponseCompleted) and final.finish_reason:
         word = semconv.FINISH_REASONS.get(final.finish_reason, final.native_finish_reason)
         attributes[semconv.RESPONSE_FINISH_REASONS] = [word]
     return attributes

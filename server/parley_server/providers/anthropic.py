@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
-from parley_server.core.secret import Secret
+from pydantic import Field
+
 from parley_server.dialects.anthropic import AnthropicMessages, AnthropicModels
 from parley_server.providers.auth import Header
 from parley_server.providers.base import Provider
+from parley_server.providers.kind import Kind, Shared
+from parley_server.settings import BaseUrl, ProviderSettings, SecretRef
 
 
-def card(name: str, *, base_url: str, api_key: Secret, headers: Mapping[str, str], models: tuple[str, ...]) -> Provider:
+class Anthropic(ProviderSettings):
+    """Anthropic's own API."""
+
+    variables: ClassVar = {"api_key": ("ANTHROPIC_API_KEY",)}
+
+    base_url: BaseUrl = Field("https://api.anthropic.com/v1", description="Base URL.")
+    api_key: SecretRef = Field(description="API key.")
+
+
+def card(name: str, settings: Anthropic, _shared: Shared) -> Provider:
     """Anthropic's own API. It has no embeddings."""
     return Provider(
         name=name,
         semconv_name="anthropic",
         catalog="anthropic",
-        base_url=base_url,
-        auth=Header("x-api-key", api_key),
-        headers=headers,
+        base_url=settings.base_url,
+        auth=Header("x-api-key", settings.api_key),
+        headers=settings.headers,
         chat=AnthropicMessages(),
         models=AnthropicModels(),
-        known_models=models,
+        known_models=settings.models,
     )
+
+
+KIND = Kind("anthropic", Anthropic, card)

@@ -6,28 +6,45 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from parley_server.core.secret import Secret
+from parley_server.transports.base import Outgoing
 
 
 class Auth(Protocol):
     """Gives the headers that authenticate a request. A flow may have to fetch or renew a token first."""
 
-    async def headers(self) -> Mapping[str, str]: ...
+    async def headers(self, request: Outgoing, /) -> Mapping[str, str]:
+        """Headers to add to `request`, which is complete but for them.
+
+        Raises CredentialsRejected or Unavailable where a token cannot be had.
+        """
+        ...
+
+    def rejected(self, status: int, /) -> bool:
+        """The provider answered 401 or 403. True if it was to a token that may be stale: ask again with a new one."""
+        ...
 
 
-class Open:
+class _Lasting:
+    """A credential that does not change: what was refused once is refused again."""
+
+    def rejected(self, _status: int) -> bool:
+        return False
+
+
+class Open(_Lasting):
     """No credential: local servers."""
 
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self, _request: Outgoing) -> Mapping[str, str]:
         return {}
 
 
-class Header:
+class Header(_Lasting):
     """The key in a header of its own, such as `x-api-key`."""
 
     def __init__(self, name: str, key: Secret) -> None:
         self._headers = {name: key.reveal()} if key else {}
 
-    async def headers(self) -> Mapping[str, str]:
+    async def headers(self, _request: Outgoing) -> Mapping[str, str]:
         return self._headers
 
     def __repr__(self) -> str:

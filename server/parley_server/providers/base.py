@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from parley import v1
 from parley_server.core.context import Operation
-from parley_server.dialects.base import ChatDialect, EmbedDialect, ModelsDialect
+from parley_server.core.target import Target
+from parley_server.dialects.base import ChatDialect, EmbedDialect, ModelsDialect, RerankDialect
 from parley_server.providers.auth import Auth, Open
 from parley_server.transports.base import Transport
 
@@ -20,11 +22,16 @@ class Provider:
     base_url: str
     """Without a trailing slash; the paths of the dialects are joined to it."""
     chat: ChatDialect | None = None
+    chat_for: Callable[[v1.ChatRequest, Target], ChatDialect] | None = None
+    """Which dialect a request goes in, where a provider speaks several; must be pure. None: always `chat`."""
     embed: EmbedDialect | None = None
+    rerank: RerankDialect | None = None
     models: ModelsDialect | None = None
     auth: Auth = field(default_factory=Open)
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request; names in lower case."""
+    locate: Callable[[str, Target], str] | None = None
+    """URL for a dialect's path and a target, where it is not the path behind the base URL: a deployment in it, say."""
     known_models: tuple[str, ...] = ()
     """Models named in the configuration: listed even where the provider does not list them."""
     semconv_name: str = ""
@@ -41,4 +48,18 @@ class Provider:
             present.append("chat")
         if self.embed is not None:
             present.append("embed")
+        if self.rerank is not None:
+            present.append("rerank")
         return present
+
+    def choose_chat(self, request: v1.ChatRequest, target: Target) -> ChatDialect:
+        """The dialect for `request`. Only for providers that chat."""
+        if self.chat_for is not None:
+            return self.chat_for(request, target)
+        if self.chat is None:
+            raise TypeError(f"{self.name} does not chat")
+        return self.chat
+
+    def url(self, path: str, target: Target) -> str:
+        """Where to send a call to `path`."""
+        return self.base_url + path if self.locate is None else self.locate(path, target)

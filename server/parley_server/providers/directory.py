@@ -126,7 +126,8 @@ class Directory:
         model.id, model.provider, model.provider_model = f"{provider.name}/{name}", provider.name, name
         if not model.operations:
             operations = provider.operations()  # nobody says what it does: whatever its provider does may work
-            model.operations.extend(["embed"] if "embed" in operations and "embed" in name.lower() else operations)
+            named = [operation for operation in ("embed", "rerank") if operation in name.lower()]
+            model.operations.extend([o for o in named if o in operations] or operations)
         if provider.name in self._down:
             model.state = v1.Model.STATE_UNAVAILABLE
         elif not model.state:

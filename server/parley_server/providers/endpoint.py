@@ -7,7 +7,7 @@ reply is closed, and adds to the answer what only the exchange knows: provider, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from parley_server.core.context import Context
 from parley_server.core.errors import GatewayError, ProtocolError
 from parley_server.core.reply import Batches, Final, Reply
 from parley_server.core.target import Target
-from parley_server.dialects.base import ChatDialect, EmbedDialect, HttpCall
+from parley_server.dialects.base import ChatDialect, EmbedDialect, HttpCall, RerankDialect
 from parley_server.providers.base import Provider
 from parley_server.transports.base import Incoming, Outgoing, Transport
 
@@ -44,17 +44,26 @@ class Wire:
     async def send(self, call: HttpCall, dialect: _SaysErrors, outgoing: Mapping[str, str]) -> Incoming:
         """The response, if its status is below 400; raises what the dialect makes of any other."""
         provider = self._provider
-        headers = {**provider.headers, **call.headers, **outgoing, **await provider.auth.headers()}
-        request = Outgoing(call.method, provider.base_url + call.path, headers, call.body)
+        headers = {**provider.headers, **call.headers, **outgoing}
+        url = provider.url(call.path, self.target)
+        for may_renew in (True, False):
+            incoming = await self._exchange(Outgoing(call.method, url, headers, call.body))
+            if incoming.status < 400:
+                return incoming
+            async with aclosing(incoming):
+                if incoming.status in (401, 403) and provider.auth.rejected(incoming.status) and may_renew:
+                    continue
+                body = await _beginning(incoming)
+            break
+        raise self.named(dialect.error(incoming.status, incoming.headers, body, self.target), incoming)
+
+    async def _exchange(self, request: Outgoing) -> Incoming:
         try:
-            incoming = await self._transport.send(request, connect_timeout=self._connect_timeout)
+            signed = {**request.headers, **await self._provider.auth.headers(request)}
+            request = Outgoing(request.method, request.url, signed, request.body)
+            return await self._transport.send(request, connect_timeout=self._connect_timeout)
         except GatewayError as error:
             raise self.named(error) from None
-        if incoming.status < 400:
-            return incoming
-        async with aclosing(incoming):
-            body = await _beginning(incoming)
-        raise self.named(dialect.error(incoming.status, incoming.headers, body, self.target), incoming)
 
     def named(self, error: GatewayError, incoming: Incoming | None = None) -> GatewayError:
         """`error` with who said it filled in."""
@@ -71,38 +80,39 @@ class Wire:
 class ChatEndpoint:
     """Chat and StreamChat for one target."""
 
-    def __init__(self, wire: Wire, dialect: ChatDialect) -> None:
+    def __init__(self, wire: Wire, choose: Callable[[v1.ChatRequest, Target], ChatDialect]) -> None:
         self._wire = wire
-        self._dialect = dialect
+        self._choose = choose
 
     async def __call__(self, request: v1.ChatRequest, ctx: Context, /) -> Reply[v1.ChatResponse]:
         target = self._wire.target
-        call = self._dialect.encode(request, target, stream=ctx.streaming)
-        incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
-        if ctx.streaming:
+        dialect = self._choose(request, target)
+        call = dialect.encode(request, target, stream=ctx.streaming)
+        incoming = await self._wire.send(call, dialect, ctx.outgoing)
+        if ctx.streaming if call.streams is None else call.streams:
             owner = AsyncExitStack()
             owner.push_async_callback(incoming.aclose)
-            reply: Reply[v1.ChatResponse] = await Reply.primed(self._events(incoming), owner)
+            reply: Reply[v1.ChatResponse] = await Reply.primed(self._events(dialect, incoming), owner)
         else:
-            reply = Reply.of(await self._whole(request, incoming))
+            reply = Reply.of(await self._whole(dialect, request, incoming))
         reply.on_final(lambda final: _sign(final, target, call, incoming))
         return reply
 
-    async def _whole(self, request: v1.ChatRequest, incoming: Incoming) -> v1.ChatResponse:
+    async def _whole(self, dialect: ChatDialect, request: v1.ChatRequest, incoming: Incoming) -> v1.ChatResponse:
         try:
             try:
                 body = await incoming.read(_BODY_LIMIT)
             finally:
                 await incoming.aclose()
-            response = self._dialect.decode(body, self._wire.target)
+            response = dialect.decode(body, self._wire.target)
         except GatewayError as error:
             raise self._wire.named(error, incoming) from None
         if request.include_provider_response:
             response.provider_response_json = body.decode("utf-8", "replace")
         return response
 
-    async def _events(self, incoming: Incoming) -> Batches:
-        framing, decoder = self._dialect.framing(), self._dialect.decoder(self._wire.target)
+    async def _events(self, dialect: ChatDialect, incoming: Incoming) -> Batches:
+        framing, decoder = dialect.framing(), dialect.decoder(self._wire.target)
         blocks = aiter(incoming)
         named = False
         try:
@@ -160,7 +170,7 @@ class EmbedEndpoint:
         """Inputs that one call takes: what the dialect allows, or less if the model is known to take less."""
         card = self._wire.target.card
         known = card.limits.max_embed_inputs if card is not None else 0
-        return min(filter(None, (self._dialect.batch_limit, known)), default=None)
+        return min(filter(None, (self._dialect.batch_limit(self._wire.target), known)), default=None)
 
     async def _embed(self, request: v1.EmbedRequest, ctx: Context) -> v1.EmbedResponse:
         target = self._wire.target
@@ -176,6 +186,29 @@ class EmbedEndpoint:
             raise self._wire.named(error, incoming) from None
         _sign(response, target, call, incoming)
         return response
+
+
+class RerankEndpoint:
+    """Rerank for one target."""
+
+    def __init__(self, wire: Wire, dialect: RerankDialect) -> None:
+        self._wire = wire
+        self._dialect = dialect
+
+    async def __call__(self, request: v1.RerankRequest, ctx: Context, /) -> Reply[v1.RerankResponse]:
+        target = self._wire.target
+        call = self._dialect.encode(request, target)
+        incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
+        try:
+            async with aclosing(incoming):
+                body = await incoming.read(_BODY_LIMIT)
+            response = self._dialect.decode(body, target)
+            if any(not 0 <= result.index < len(request.documents) for result in response.results):
+                raise ProtocolError("the provider ranked a document that was not sent")
+        except GatewayError as error:
+            raise self._wire.named(error, incoming) from None
+        _sign(response, target, call, incoming)
+        return Reply.of(response)
 
 
 def _sign(final: Final, target: Target, call: HttpCall, incoming: Incoming) -> None:

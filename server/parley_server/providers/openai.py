@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import ClassVar
 
-from parley_server.core.secret import Secret
+from pydantic import Field
+
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import OpenAIEmbed
 from parley_server.dialects.openai_models import OpenAIModels
 from parley_server.providers.auth import Bearer
 from parley_server.providers.base import Provider
+from parley_server.providers.kind import Kind, Shared
+from parley_server.settings import BaseUrl, ProviderSettings, SecretRef
 
 
-def card(name: str, *, base_url: str, api_key: Secret, headers: Mapping[str, str], models: tuple[str, ...]) -> Provider:
+class OpenAI(ProviderSettings):
     """OpenAI's own API."""
+
+    variables: ClassVar = {"api_key": ("OPENAI_API_KEY",)}
+
+    base_url: BaseUrl = Field("https://api.openai.com/v1", description="Base URL.")
+    api_key: SecretRef = Field(description="API key.")
+    organization: str = Field("", description="Sent as OpenAI-Organization.")
+    project: str = Field("", description="Sent as OpenAI-Project.")
+
+
+def card(name: str, settings: OpenAI, _shared: Shared) -> Provider:
+    """OpenAI's own API."""
+    extra = {"openai-organization": settings.organization, "openai-project": settings.project}
     return Provider(
         name=name,
         semconv_name="openai",
         catalog="openai",
-        base_url=base_url,
-        auth=Bearer(api_key),
-        headers=headers,
+        base_url=settings.base_url,
+        auth=Bearer(settings.api_key),
+        headers=settings.headers | {header: value for header, value in extra.items() if value},
         chat=OpenAIChat(Quirks.openai()),
         embed=OpenAIEmbed(),
         models=OpenAIModels(),
-        known_models=models,
+        known_models=settings.models,
     )
+
+
+KIND = Kind("openai", OpenAI, card)

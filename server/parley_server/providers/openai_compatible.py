@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pydantic import Field
 
-from parley_server.core.secret import Secret
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import OpenAIEmbed
 from parley_server.dialects.openai_models import OpenAIModels
 from parley_server.providers.auth import Bearer
 from parley_server.providers.base import Provider
+from parley_server.providers.kind import Kind, Shared
+from parley_server.settings import NO_SECRET, BaseUrl, ProviderSettings, SecretRef
 
 
-def card(
-    name: str,
-    *,
-    base_url: str,
-    api_key: Secret,
-    headers: Mapping[str, str],
-    models: tuple[str, ...],
-    embeddings: bool,
-    quirks: Quirks,
-) -> Provider:
+class OpenAICompatible(ProviderSettings):
+    """Any server that speaks OpenAI's chat completions: vLLM, llama.cpp, LM Studio, a proxy."""
+
+    base_url: BaseUrl = Field(description="Base URL, usually ending in /v1.")
+    api_key: SecretRef = Field(NO_SECRET, description="API key, if it wants one.")
+    embeddings: bool = Field(True, description="Whether it serves /embeddings.")
+    quirks: Quirks = Field(Quirks.compatible(), description="How its wire format differs from OpenAI's.")
+
+
+def card(name: str, settings: OpenAICompatible, _shared: Shared) -> Provider:
     """Any OpenAI-compatible server."""
     return Provider(
         name=name,
-        base_url=base_url,
-        auth=Bearer(api_key),
-        headers=headers,
-        chat=OpenAIChat(quirks),
-        embed=OpenAIEmbed() if embeddings else None,
+        base_url=settings.base_url,
+        auth=Bearer(settings.api_key),
+        headers=settings.headers,
+        chat=OpenAIChat(settings.quirks),
+        embed=OpenAIEmbed() if settings.embeddings else None,
         models=OpenAIModels(),
-        known_models=models,
+        known_models=settings.models,
     )
+
+
+KIND = Kind("openai-compatible", OpenAICompatible, card, needs=())

@@ -40,9 +40,8 @@ class Registry:
         provider = self.providers[prefix]
         card = self._listing.get(f"{prefix}/{name}")
         if operation not in provider.operations() or (card is not None and operation not in card.operations):
-            verb = "embed" if operation == "embed" else "chat"
             raise OperationUnsupported(
-                f"the model {prefix}/{name} does not {verb}", facts={"model": f"{prefix}/{name}"}
+                f"the model {prefix}/{name} does not {operation}", facts={"model": f"{prefix}/{name}"}
             )
         return provider, Target(prefix, name, card)
 

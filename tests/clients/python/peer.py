@@ -122,6 +122,9 @@ class Peer(GatewayServiceServicer):
             self.cancelled.set()
             raise
 
+    async def Rerank(self, request: v1.RerankRequest, context: Any) -> Any:
+        return await self._one(request, context)
+
     async def Embed(self, request: v1.EmbedRequest, context: Any) -> Any:
         return await self._one(request, context)
 

@@ -14,22 +14,28 @@ from parley_server.core.target import Target
 from parley_server.dialects.anthropic.decode import decode
 from parley_server.dialects.anthropic.encode import encode
 from parley_server.dialects.anthropic.errors import error
+from parley_server.dialects.anthropic.hosting import Hosting
 from parley_server.dialects.anthropic.models import AnthropicModels
 from parley_server.dialects.anthropic.stream import AnthropicDecoder
 from parley_server.dialects.base import Decoder, Framing, HttpCall
-from parley_server.dialects.framing.sse import SSE
 
-__all__ = ["AnthropicMessages", "AnthropicModels"]
+__all__ = ["AnthropicMessages", "AnthropicModels", "Hosting"]
 
 
 class AnthropicMessages:
     """Chat. `HttpCall.path` is relative to a base URL that ends in the version, such as https://api.anthropic.com/v1."""
 
-    framing: type[Framing] = SSE
+    def __init__(self, hosting: Hosting | None = None) -> None:
+        self._hosting = hosting or Hosting()
+
+    @property
+    def framing(self) -> type[Framing]:
+        """What streams are cut by."""
+        return self._hosting.framing
 
     def encode(self, request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
         """See `encode.py`."""
-        return encode(request, target, stream=stream)
+        return encode(request, target, self._hosting, stream=stream)
 
     def decode(self, body: bytes, target: Target) -> v1.ChatResponse:
         """See `decode.py`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from parley_server.core.errors import InvalidRequest, UnsupportedParameter, Viol
 from parley_server.core.target import Target
 from parley_server.dialects.anthropic.blocks import Block, Conversation, json_object
 from parley_server.dialects.anthropic.breakpoints import Breakpoints
+from parley_server.dialects.anthropic.hosting import Hosting
 from parley_server.dialects.anthropic.thinking import Thought, Traits, thought, traits
 from parley_server.dialects.base import JSON, HttpCall, Wishes, dump
 
@@ -21,12 +23,13 @@ HEADERS = {**JSON, "anthropic-version": "2023-06-01"}
 _OURS = ("model", "messages", "stream")
 _OPTION_HEADERS = {"anthropic_beta": "anthropic-beta", "anthropic_version": "anthropic-version"}
 """Options that are no fields of the body: a list of betas (or a string with commas) and another API version."""
+_BETA_HEADER = {"anthropic_beta": "anthropic-beta"}
 _HEADER_VALUE = re.compile(r"[\w.,-]+", re.ASCII)
 _SAYS_NOTHING = {"temperature": 1, "top_p": 1, "frequency_penalty": 0, "presence_penalty": 0, "repetition_penalty": 1}
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
 
 
-def encode(request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
+def encode(request: v1.ChatRequest, target: Target, hosting: Hosting, *, stream: bool) -> HttpCall:
     """The call that asks for `request`.
 
     Sampling options go out as they are, unless the model is known to refuse them: ranges are the provider's to check.
@@ -35,8 +38,12 @@ def encode(request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall
     """
     wishes = Wishes(request.unsupported_policy)
     row = traits(target.model)
-    body: dict[str, Any] = {"model": target.model, "max_tokens": 0, "messages": []}
-    if stream:
+    body: dict[str, Any] = {"max_tokens": 0, "messages": []}
+    if hosting.model_in_body:
+        body["model"] = target.model
+    if hosting.version:
+        body["anthropic_version"] = hosting.version
+    if stream and hosting.stream_in_body:
         body["stream"] = True
     breakpoints = Breakpoints(request.prompt_cache, wishes)
     how = thought(request, target, wishes)
@@ -57,10 +64,12 @@ def encode(request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall
         wishes.unmet("prompt_cache.key", "the Messages API has no affinity key")
     breakpoints.settle(body)
     options = request.provider_options_json.get(target.provider, "")
+    headers = JSON if hosting.version else HEADERS
+    as_headers = _OPTION_HEADERS if not hosting.version else {} if hosting.betas_in_body else _BETA_HEADER
     return HttpCall(
-        path="/messages",
-        headers={**HEADERS, **_option_headers(options, target.provider)} if options else HEADERS,
-        body=dump(body, options, (*_OURS, *_OPTION_HEADERS)),
+        path=hosting.path(target.model, stream),
+        headers={**headers, **_option_headers(options, as_headers, target.provider)} if options else headers,
+        body=dump(body, options, (*_OURS, *as_headers)),
         warnings=(*wishes.warnings(), *notes),
     )
 
@@ -197,11 +206,11 @@ def _output(body: dict[str, Any], output: v1.OutputOptions, how: Thought, wishes
         wishes.unmet("output.predicted_text", "the Messages API takes no predicted output")
 
 
-def _option_headers(options: str, provider: str) -> dict[str, str]:
+def _option_headers(options: str, names: Mapping[str, str], provider: str) -> dict[str, str]:
     """The options that are headers. Raises InvalidRequest for a value that no header can hold."""
     fields = orjson.loads(options)
     headers = {}
-    for name, header in _OPTION_HEADERS.items():
+    for name, header in names.items():
         value = fields.get(name)
         if value is None:
             continue

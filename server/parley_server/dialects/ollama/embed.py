@@ -19,8 +19,9 @@ _OURS = ("model", "input")
 class OllamaEmbed:
     """The dialect of `POST /api/embed`, which takes texts and answers numbers."""
 
-    batch_limit: int | None = 512
-    """Ours: the API names none, but the answer comes only when the last input is done."""
+    def batch_limit(self, _target: Target) -> int:
+        """Ours: the API names none, but the answer comes only when the last input is done."""
+        return 512
 
     def encode(self, request: v1.EmbedRequest, target: Target) -> HttpCall:
         """The call that asks for `request`. Raises UnsupportedParameter for inputs that are token IDs."""

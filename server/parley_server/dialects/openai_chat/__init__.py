@@ -21,13 +21,15 @@ __all__ = ["OpenAIChat", "Quirks"]
 class OpenAIChat:
     """The dialect of `POST /chat/completions`; without quirks that of api.openai.com."""
 
-    framing: type[Framing] = SSE
-
-    def __init__(self, quirks: Quirks | None = None) -> None:
+    def __init__(
+        self, quirks: Quirks | None = None, *, path: str = "/chat/completions", framing: type[Framing] = SSE
+    ) -> None:
         self._quirks = quirks or Quirks.openai()
+        self._path = path
+        self.framing = framing
 
     def encode(self, request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
-        return encode(request, target, self._quirks, stream=stream)
+        return encode(request, target, self._quirks, self._path, stream=stream)
 
     def decode(self, body: bytes, target: Target) -> v1.ChatResponse:
         return decode(body, target, self._quirks)

@@ -41,7 +41,7 @@ _WISH_OF = {
 """Path of the wish behind a body field."""
 
 
-def encode(request: v1.ChatRequest, target: Target, quirks: Quirks, *, stream: bool) -> HttpCall:
+def encode(request: v1.ChatRequest, target: Target, quirks: Quirks, path: str, *, stream: bool) -> HttpCall:
     """The call that asks for `request`. Raises UnsupportedParameter for content that cannot be sent at all."""
     wishes = Wishes(request.unsupported_policy)
     notes: list[v1.Warning] = []
@@ -71,7 +71,7 @@ def encode(request: v1.ChatRequest, target: Target, quirks: Quirks, *, stream: b
         if quirks.obfuscation:
             body.setdefault("stream_options", {})["include_obfuscation"] = False
     options = request.provider_options_json.get(target.provider, "")
-    return HttpCall("/chat/completions", dump(body, options, _OURS), warnings=(*wishes.warnings(), *notes))
+    return HttpCall(path, dump(body, options, _OURS), warnings=(*wishes.warnings(), *notes))
 
 
 def _tools(

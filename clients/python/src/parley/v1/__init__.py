@@ -120,6 +120,11 @@ from parley.v1.model_pb2 import (
     ModelLimits as ModelLimits,
     ModelPricing as ModelPricing,
 )
+from parley.v1.rerank_pb2 import (
+    RerankRequest as RerankRequest,
+    RerankResponse as RerankResponse,
+    RerankResult as RerankResult,
+)
 from parley.v1.routing_pb2 import (
     Attempt as Attempt,
     FallbackTarget as FallbackTarget,

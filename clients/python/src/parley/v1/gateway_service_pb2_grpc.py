@@ -7,6 +7,7 @@ from parley.v1 import chat_pb2 as parley_dot_v1_dot_chat__pb2
 from parley.v1 import embedding_pb2 as parley_dot_v1_dot_embedding__pb2
 from parley.v1 import gateway_service_pb2 as parley_dot_v1_dot_gateway__service__pb2
 from parley.v1 import model_pb2 as parley_dot_v1_dot_model__pb2
+from parley.v1 import rerank_pb2 as parley_dot_v1_dot_rerank__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -57,6 +58,11 @@ class GatewayServiceStub:
                 request_serializer=parley_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.Rerank = channel.unary_unary(
+                '/parley.v1.GatewayService/Rerank',
+                request_serializer=parley_dot_v1_dot_rerank__pb2.RerankRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_rerank__pb2.RerankResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/parley.v1.GatewayService/ListModels',
                 request_serializer=parley_dot_v1_dot_model__pb2.ListModelsRequest.SerializeToString,
@@ -103,6 +109,13 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Rerank(self, request, context):
+        """Orders documents by how well they answer a query.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Lists the models that can be asked, ordered by ID. Answers from memory, so it works while providers are down.
         """
@@ -141,6 +154,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=parley_dot_v1_dot_embedding__pb2.EmbedRequest.FromString,
                     response_serializer=parley_dot_v1_dot_embedding__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Rerank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rerank,
+                    request_deserializer=parley_dot_v1_dot_rerank__pb2.RerankRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_rerank__pb2.RerankResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -244,6 +262,33 @@ class GatewayService:
             '/parley.v1.GatewayService/Embed',
             parley_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
             parley_dot_v1_dot_embedding__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rerank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.GatewayService/Rerank',
+            parley_dot_v1_dot_rerank__pb2.RerankRequest.SerializeToString,
+            parley_dot_v1_dot_rerank__pb2.RerankResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,6 +9,7 @@ from parley.v1 import chat_pb2 as _chat_pb2
 from parley.v1 import embedding_pb2 as _embedding_pb2
 from parley.v1 import gateway_service_pb2 as _gateway_service_pb2
 from parley.v1 import model_pb2 as _model_pb2
+from parley.v1 import rerank_pb2 as _rerank_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -47,6 +48,8 @@ class GatewayServiceStub:
     """Generates a response as a stream of events."""
     Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
     """Turns inputs into vectors."""
+    Rerank: _grpc.UnaryUnaryMultiCallable[_rerank_pb2.RerankRequest, _rerank_pb2.RerankResponse]
+    """Orders documents by how well they answer a query."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]
     """Lists the models that can be asked, ordered by ID. Answers from memory, so it works while providers are down."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
@@ -70,6 +73,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """Generates a response as a stream of events."""
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns inputs into vectors."""
+    Rerank: _aio.UnaryUnaryMultiCallable[_rerank_pb2.RerankRequest, _rerank_pb2.RerankResponse]  # type: ignore[assignment]
+    """Orders documents by how well they answer a query."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_pb2.ListModelsRequest, _model_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models that can be asked, ordered by ID. Answers from memory, so it works while providers are down."""
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -108,6 +113,14 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_embedding_pb2.EmbedResponse, _abc.Awaitable[_embedding_pb2.EmbedResponse]]:
         """Turns inputs into vectors."""
+
+    @_abc_1.abstractmethod
+    def Rerank(
+        self,
+        request: _rerank_pb2.RerankRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rerank_pb2.RerankResponse, _abc.Awaitable[_rerank_pb2.RerankResponse]]:
+        """Orders documents by how well they answer a query."""
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -74,7 +74,7 @@ class ListModelsRequest(_message.Message):
     provider: _builtins.str
     """Only models of this provider (short name)."""
     operation: _builtins.str
-    """Only models that do this operation: "chat" or "embed"."""
+    """Only models that do this operation: "chat", "embed" or "rerank"."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only models with all of these capabilities."""
@@ -228,7 +228,7 @@ class Model(_message.Message):
     """State now."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What can be asked of it: "chat" (with StreamChat), "embed"."""
+        """What can be asked of it: "chat" (with StreamChat), "embed", "rerank"."""
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

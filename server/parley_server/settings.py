@@ -1,0 +1,159 @@
+"""What settings are made of: sections without unknown keys, secrets by reference, addresses. Shared by all that is set.
+
+Validation gets the environment as `context={"environ": …}`; nothing here reads the process's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
+
+from parley_server.core.secret import Secret
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "cookie"})
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,  # what was written may be a credential in the wrong place
+    )
+
+
+def _secret(value: object, info: ValidationInfo) -> Secret:
+    match value:
+        case Secret():
+            return value
+        case str() if value.startswith("env:"):
+            environ: Mapping[str, str] = (info.context or {}).get("environ", {})
+            name = value.removeprefix("env:")
+            if not environ.get(name, "").strip():
+                raise ValueError(f"the environment variable {name} is not set")
+            secret = Secret(environ[name])
+        case str() if value.startswith("file:"):
+            path = Path(value.removeprefix("file:"))
+            try:
+                secret = Secret(path.read_text("utf-8"))
+            except OSError as error:
+                raise ValueError(f"cannot read the secret file {path}: {error.strerror}") from None
+            except ValueError:  # no path, or no text; nothing of it is repeated
+                raise ValueError(f"cannot read the secret file {path}: it is not text") from None
+            if not secret:
+                raise ValueError(f"the secret file {path} is empty")
+        case _:  # the value itself is not repeated: it may be a credential
+            raise ValueError("write a reference, env:NAME or file:/path, not the credential itself")
+    if not fits_header(secret.reveal()):
+        raise ValueError(f"what {value} holds is not one line of printable ASCII, so no header can carry it")
+    return secret
+
+
+def fits_header(text: str) -> bool:
+    """Whether a header can carry `text`."""
+    return text.isascii() and text.isprintable()
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("a name has 1 to 63 lower-case letters, digits, '.', '_' and '-', the first a letter or digit")
+    return name
+
+
+def _url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or not url.netloc.isprintable() or " " in text:
+        raise ValueError("a base URL is http:// or https://, a host, and perhaps a port and a path")
+    if "@" in url.netloc:
+        raise ValueError("a base URL holds no credentials: they would be in logs and traces")
+    if url.query or url.fragment:
+        raise ValueError("a base URL ends with its path: paths of the provider's API are joined to it")
+    _ = url.port  # raises ValueError if it is none
+    return text.rstrip("/")
+
+
+def _headers(headers: dict[str, str]) -> dict[str, str]:
+    for name, value in headers.items():
+        if name.lower() in _CREDENTIAL_HEADERS:
+            raise ValueError(f"{name} is for credentials, and headers are shown in full: use api_key")
+        if not _HEADER_NAME.fullmatch(name) or not fits_header(value):
+            raise ValueError(f"{name!r}: a header is a name without spaces and one line of printable ASCII")
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    unclear = ":" in host and not (host.startswith("[") and host.endswith("]"))
+    if not host or unclear or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is not host:port (IPv6 hosts are written in brackets)")
+    return text
+
+
+SecretRef = Annotated[Secret, BeforeValidator(_secret)]
+"""A credential, written as `env:NAME` or `file:/path`."""
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+BaseUrl = Annotated[str, AfterValidator(_url)]
+"""Without a trailing slash."""
+Headers = Annotated[dict[str, str], AfterValidator(_headers)]
+"""Names in lower case, none of them for credentials."""
+Address = Annotated[str, AfterValidator(_address)]
+Name = Annotated[str, AfterValidator(_name)]
+
+NO_SECRET = Secret("")
+"""Default of a credential that may be missing."""
+
+
+class KindSettings(Section):
+    """What every provider can be told, the mock too.
+
+    `variables`: by field, the environment variables that usually hold it, first one set wins. They fill fields that the
+    configuration leaves out; `kind.py` tells from them which providers are set up where no configuration names any.
+    """
+
+    variables: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    kind: str
+    only_if_reachable: bool = Field(False, description="Leave it out, silently, unless it answers at start.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_variables(cls, data: Any, info: ValidationInfo) -> Any:
+        environ: Mapping[str, str] = (info.context or {}).get("environ", {})
+        if not isinstance(data, dict):
+            return data
+        filled = dict(data)
+        for field, names in cls.variables.items():
+            name = next((name for name in names if environ.get(name, "").strip()), None)
+            if name is not None and field not in filled:
+                is_secret = Secret in _types(cls.model_fields[field].annotation)
+                filled[field] = f"env:{name}" if is_secret else environ[name].strip()
+        return filled
+
+
+class ProviderSettings(KindSettings):
+    """What every provider behind a network can be told. A kind of provider derives its own settings from this."""
+
+    headers: Headers = Field({}, description="Further headers for every request. Not for credentials.")
+    models: tuple[str, ...] = Field((), description="Models to list although the provider does not list them.")
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type there is."""
+    return getattr(annotation, "__args__", ()) or (annotation,)
