@@ -134,10 +134,22 @@ class ChunkDecoder:
         return len(words)
 
     def _learn(self, frame: bytes, words: str) -> None:
-        """Keep what stands around the text of a chunk that is nothing but text."""
-        before, text, behind = frame.partition(orjson.dumps(words))
-        if text and orjson.loads(before + b'""' + behind)["choices"][0]["delta"] == {"content": ""}:
-            self._before, self._behind = before, behind
+        """Keep what stands around the text of a chunk that is nothing but text.
+
+        The same bytes may stand elsewhere too: as another value, or as `","` between two of them.
+        """
+        text = orjson.dumps(words)
+        start = frame.find(text)
+        while start >= 0:
+            before, behind = frame[:start], frame[start + len(text) :]
+            try:
+                found: Any = orjson.loads(before + b'""' + behind)
+            except orjson.JSONDecodeError:
+                found = None
+            if found is not None and _only_words(found) == "":
+                self._before, self._behind = before, behind
+                return
+            start = frame.find(text, start + 1)
 
     def _frame(self, frame: bytes) -> None:
         if frame == b"[DONE]":
