@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from parley import v1
 from parley_server import telemetry
 from parley_server.core.context import Context
-from parley_server.core.errors import InvalidRequest, Overloaded
+from parley_server.core.errors import InvalidRequest, Overloaded, RateLimited
 from parley_server.core.reply import Reply
 from parley_server.core.service import Service
 from parley_server.pipeline.timeout import Limits
@@ -153,6 +153,25 @@ async def test_embeddings(collector: Collected) -> None:
     assert found["gen_ai.usage.input_tokens"] == 7
     assert "gen_ai.usage.output_tokens" not in found
     assert "gen_ai.response.time_to_first_chunk" not in found
+
+
+async def test_what_the_provider_says_of_its_limits(collector: Collected) -> None:
+    """Of the attempt that heard it: the first is refused for a limit, the second one's provider says nothing."""
+    told = iter([{"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1m2s"}, {}])
+    inner = Attempts(RateLimited("slow down"), answering("hi"))
+
+    async def hears(request: Any, ctx: Context) -> Reply[Any]:
+        ctx.answer_headers = next(told, ctx.answer_headers)
+        return await inner(request, ctx)
+
+    tracing = telemetry.start(Settings())
+    await drain(traced(tracing, hears), chat(), context(attempts=3))
+    await finish(tracing)
+    spans = (span for span in collector.spans if span.name == CLIENT)
+    refused, answered = map(attributes, (s.attributes for s in sorted(spans, key=lambda s: s.start_time_unix_nano)))
+    assert refused["parley.rate_limit.tokens.remaining"] == 0
+    assert refused["parley.rate_limit.tokens.reset"] == 62
+    assert not [name for name in answered if name.startswith("parley.rate_limit")]
 
 
 async def test_one_span_for_each_attempt(collector: Collected) -> None:

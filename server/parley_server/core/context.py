@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,6 +74,8 @@ class Context:
     warnings: list[v1.Warning] = field(default_factory=list)
     """Notes of layers and of the attempt under way, joined with those of the answer at the edge."""
     first_output: float | None = None
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the last upstream response, names in lower case: what the provider said of its limits, for one."""
     trace: Any = None
     """Trace context that the spans of the call's attempts belong to; None while the call is not traced."""
 

@@ -24,6 +24,7 @@ from parley_server.core.scrub import scrub
 from parley_server.core.service import AnyRequest, Service
 from parley_server.core.target import Target
 from parley_server.core.verdict import OK, Verdict, verdict
+from parley_server.dialects.rate_limits import rate_limits
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -87,12 +88,15 @@ class TraceAttempt:
                 if request.tools:
                     attributes[semconv.TOOL_DEFINITIONS] = transcript.definitions(request.tools)
             span.set_attributes(attributes)
+            ctx.answer_headers = {}  # those of an attempt before tell nothing of this one
             start = ctx.clock()
             try:
                 reply = await inner(request, ctx)
             except BaseException as error:
+                span.set_attributes(_of_limits(ctx))
                 _end(span, verdict(error, ctx))
                 raise
+            span.set_attributes(_of_limits(ctx))
             if ctx.streaming:
                 span.set_attribute(semconv.RESPONSE_TIME_TO_FIRST_CHUNK, ctx.clock() - start)
             overheard = transcript.Overheard(reply) if capture else None
@@ -134,6 +138,16 @@ def _of_request(request: AnyRequest, ctx: Context) -> Attributes:
             attributes[semconv.OUTPUT_TYPE] = "json"
         case "text":
             attributes[semconv.OUTPUT_TYPE] = "text"
+    return attributes
+
+
+def _of_limits(ctx: Context) -> Attributes:
+    """What the provider said is left of its rate limits."""
+    attributes: Attributes = {}
+    for limit in rate_limits(ctx.answer_headers):
+        name = semconv.PARLEY_RATE_LIMIT + ".".join(filter(None, (limit.resource.replace("-", "_"), limit.window)))
+        told = {"limit": limit.limit, "remaining": limit.remaining, "reset": limit.reset}
+        attributes.update({f"{name}.{what}": value for what, value in told.items() if value is not None})
     return attributes
 
 
