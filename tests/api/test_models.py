@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -91,6 +92,31 @@ def test_filters() -> None:
     assert not models.page(v1.ListModelsRequest(capabilities=["tools"])).models
     with pytest.raises(InvalidRequest, match="none of chat, embed"):
         models.page(v1.ListModelsRequest(operation="sing"))
+
+
+def test_filters_by_several_providers_operations_and_capabilities() -> None:
+    known = Known(["a/1", "b/1", "c/1", "c/2"])
+    known.models["c/2"].operations[:] = ["rerank"]
+    known.models["b/1"].capabilities.extend(["tools", "reasoning"])
+    models = Models(known)
+
+    def ids(**filters: Any) -> list[str]:
+        return [model.id for model in models.page(v1.ListModelsRequest(**filters)).models]
+
+    assert ids(provider="a,c") == ids(provider=" c, a,") == ["a/1", "c/1", "c/2"]
+    assert ids(operation="rerank") == ["c/2"]
+    assert ids(provider="a,b", operation="rerank") == []
+    assert ids(capabilities=["reasoning", "tools"]) == ["b/1"]
+    assert ids(provider="d") == []
+
+
+def test_a_token_outlives_another_spelling_of_the_same_filters() -> None:
+    models = Models(Known(["a/1", "b/1", "b/2"]))
+    token = models.page(v1.ListModelsRequest(page_size=1, provider="a,b")).next_page_token
+    page = models.page(v1.ListModelsRequest(page_token=token, provider="b, a"))
+    assert [model.id for model in page.models] == ["b/1", "b/2"]
+    with pytest.raises(PageTokenInvalid):
+        models.page(v1.ListModelsRequest(page_token=token, provider="b"))
 
 
 def test_one_model_by_id_or_unambiguous_bare_name() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from typing import Any
+
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from parley import v1
-from parley_server.core.usage import cost, estimated_input, estimated_tokens, unfinished
+from parley_server.core.usage import cost, estimated_input, estimated_tokens, has_media, unfinished
 from tests.fakes import chat
-from tests.strategies import pricings, usages
+from tests.strategies import pricings, tiered_pricings, usages
 
 PRICES = v1.ModelPricing(
     input_nano_usd=3_000_000_000,
@@ -42,6 +46,170 @@ def test_total_is_the_sum_of_the_parts_and_exact_to_half_a_unit_each(pricing: v1
     assert abs(bill.output_nano_usd * 1_000_000 - usage.output_tokens * pricing.output_nano_usd) <= 500_000
 
 
+LONG = v1.ModelPricing(
+    input_nano_usd=2_000_000,
+    output_nano_usd=10_000_000,
+    cache_read_nano_usd=200_000,
+    cache_write_nano_usd=2_500_000,
+    cache_write_1h_nano_usd=4_000_000,
+    tiers=[
+        v1.PriceTier(above_input_tokens=1000, input_nano_usd=8_000_000, output_nano_usd=9_000_000),
+        v1.PriceTier(
+            above_input_tokens=100,
+            input_nano_usd=4_000_000,
+            output_nano_usd=15_000_000,
+            cache_read_nano_usd=400_000,
+            cache_write_nano_usd=5_000_000,
+            cache_write_1h_nano_usd=8_000_000,
+        ),
+        v1.PriceTier(service_tier="flex", input_nano_usd=1_000_000, output_nano_usd=5_000_000),
+        v1.PriceTier(service_tier="flex", above_input_tokens=100, input_nano_usd=2_000_000, output_nano_usd=7_000_000),
+        v1.PriceTier(service_tier="priority", input_nano_usd=3_000_000),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("counts", "tier", "total"),
+    [
+        ({"input_tokens": 100, "output_tokens": 1}, "", 100 * 2 + 10),
+        ({"input_tokens": 101, "output_tokens": 1}, "", 101 * 4 + 15),
+        ({"input_tokens": 1000, "output_tokens": 1}, "", 1000 * 4 + 15),
+        ({"input_tokens": 1001, "output_tokens": 1}, "", 1001 * 8 + 9),
+        ({"input_tokens": 110, "cache_read_input_tokens": 110}, "", 44),
+        ({"input_tokens": 110, "cache_write_input_tokens": 10}, "", 400 + 50),
+        ({"input_tokens": 0}, "", 0),
+        ({"input_tokens": 100, "output_tokens": 1}, "flex", 100 + 5),
+        ({"input_tokens": 0, "output_tokens": 1}, "flex", 5),
+        ({"input_tokens": 101, "output_tokens": 1}, "flex", 202 + 7),
+        ({"input_tokens": 100}, "priority", 300),
+    ],
+)
+def test_the_price_list_that_applies_covers_all_tokens(counts: dict[str, Any], tier: str, total: int) -> None:
+    bill = cost(LONG, v1.Usage(**counts), tier)
+    assert bill is not None
+    assert bill.total_nano_usd == total
+
+
+@pytest.mark.parametrize(
+    ("counts", "tier"),
+    [
+        ({"input_tokens": 10}, "batch"),
+        ({"input_tokens": 1001}, "flex"),
+        ({"input_tokens": 101}, "priority"),
+        ({"input_tokens": 10, "output_tokens": 1}, "priority"),
+        ({"input_tokens": 10, "cache_read_input_tokens": 1}, "flex"),
+        ({"input_tokens": 10, "cache_write_input_tokens": 1}, "flex"),
+        ({"input_tokens": 10, "cache_write_input_tokens": 1, "cache_write_1h_input_tokens": 1}, "flex"),
+        ({"input_tokens": 1001, "cache_read_input_tokens": 1}, ""),
+    ],
+    ids=[
+        "service_tier_without_a_list",
+        "no_list_of_the_service_tier_for_this_prompt_size",
+        "no_list_of_the_service_tier_for_long_prompts",
+        "no_price_of_output",
+        "no_price_of_cache_reads",
+        "no_price_of_cache_writes",
+        "no_price_of_long_cache_writes",
+        "no_price_of_cache_reads_in_long_prompts",
+    ],
+)
+def test_a_price_list_of_its_own_takes_nothing_from_the_standard_one(counts: dict[str, Any], tier: str) -> None:
+    assert cost(LONG, v1.Usage(**counts), tier) is None
+
+
+def test_tokens_of_a_cache_that_is_billed_as_input_are_so_at_every_service_tier() -> None:
+    pricing = v1.ModelPricing(
+        input_nano_usd=1_000_000, tiers=[v1.PriceTier(service_tier="flex", input_nano_usd=500_000)]
+    )
+    bill = cost(pricing, v1.Usage(input_tokens=10, cache_read_input_tokens=4), "flex")
+    assert bill is not None
+    assert (bill.input_nano_usd, bill.cache_read_nano_usd) == (3, 2)
+
+
+def test_cache_writes_for_an_hour_have_their_own_price_within_the_class() -> None:
+    usage = v1.Usage(input_tokens=50, cache_write_input_tokens=30, cache_write_1h_input_tokens=10)
+    bill = cost(LONG, usage)
+    assert bill is not None
+    assert (bill.input_nano_usd, bill.cache_write_nano_usd) == (40, 50 + 40)
+    bill = cost(PRICES, usage)  # no such price: they cost what other writes cost
+    assert bill is not None
+    assert bill.cache_write_nano_usd == 30 * 3750
+
+
+@st.composite
+def detailed(draw: st.DrawFn) -> v1.Usage:
+    usage = draw(usages())
+    usage.cache_write_1h_input_tokens = draw(st.integers(0, usage.cache_write_input_tokens))
+    return usage
+
+
+@given(tiered_pricings(), detailed(), st.sampled_from(["", "flex", "priority"]))
+def test_bills_are_exact_whatever_list_applies(pricing: v1.ModelPricing, usage: v1.Usage, tier: str) -> None:
+    bill = cost(pricing, usage, tier)
+    lists = [
+        t for t in pricing.tiers if t.service_tier == tier and usage.input_tokens >= max(1, t.above_input_tokens + 1)
+    ]
+    lists += [
+        t for t in pricing.tiers if t.service_tier == tier and not t.above_input_tokens and not usage.input_tokens
+    ]
+    standard = [
+        t.above_input_tokens for t in pricing.tiers if not t.service_tier and usage.input_tokens > t.above_input_tokens
+    ]
+    prices = max(lists, key=lambda t: t.above_input_tokens, default=None)
+    if tier and (prices is None or prices.above_input_tokens < max(standard, default=0)):
+        assert bill is None
+        return
+    assert bill is not None
+    listed = prices if prices is not None else pricing
+    read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+    exact = Fraction(
+        (usage.input_tokens - read - written) * listed.input_nano_usd
+        + read * listed.cache_read_nano_usd
+        + (written - usage.cache_write_1h_input_tokens) * listed.cache_write_nano_usd
+        + usage.cache_write_1h_input_tokens * listed.cache_write_1h_nano_usd
+        + usage.output_tokens * listed.output_nano_usd,
+        1_000_000,
+    )
+    assert abs(bill.total_nano_usd - exact) <= 2  # half a unit for each of four classes
+
+
+@given(
+    tiered_pricings(),
+    detailed(),
+    st.sampled_from(["plain", "read", "written", "output"]),
+    st.integers(0, 10**8),
+    st.sampled_from(["", "flex"]),
+)
+def test_more_tokens_never_cost_less_where_long_prompts_are_not_cheaper(
+    pricing: v1.ModelPricing, usage: v1.Usage, kind: str, more: int, tier: str
+) -> None:
+    larger = v1.Usage()
+    larger.CopyFrom(usage)
+    match kind:
+        case "output":
+            larger.output_tokens += more
+        case "read":
+            larger.cache_read_input_tokens += more
+        case "written":
+            larger.cache_write_input_tokens += more
+    if kind != "output":
+        larger.input_tokens += more
+    one, other = cost(pricing, usage, tier), cost(pricing, larger, tier)
+    if one is not None and other is not None:
+        assert one.total_nano_usd <= other.total_nano_usd
+
+
+def test_media_are_found_wherever_they_are() -> None:
+    request = chat()
+    assert not has_media(request, {"audio", "image"})
+    result = v1.ToolResult(parts=[v1.Part(text="x"), v1.Part(image=v1.ImagePart())])
+    request.messages.add(parts=[v1.Part(tool_result=result)])
+    assert has_media(request, {"audio", "image"})
+    assert not has_media(request, {"audio"})
+    assert not has_media(v1.EmbedRequest(), {"audio"})
+
+
 @pytest.mark.parametrize(
     ("pricing", "usage"),
     [
@@ -61,6 +229,14 @@ def test_embeddings_need_no_output_price() -> None:
     bill = cost(v1.ModelPricing(input_nano_usd=20_000_000), v1.Usage(input_tokens=8))
     assert bill is not None
     assert bill.total_nano_usd == 160
+
+
+def test_searches_are_billed_in_place_of_tokens() -> None:
+    pricing = v1.ModelPricing(search_nano_usd=2_000_000, price_version="v")
+    usage = v1.Usage(input_tokens=500, server_tool_calls={"search": 3})
+    assert cost(pricing, usage) == v1.Cost(other_nano_usd=6_000_000, total_nano_usd=6_000_000, price_version="v")
+    assert cost(pricing, v1.Usage(server_tool_calls={"search": 1})) is not None
+    assert cost(pricing, v1.Usage(input_tokens=500)) is None  # nobody counted searches
 
 
 def test_free_is_not_unknown() -> None:

@@ -14,7 +14,7 @@ from parley import v1
 from parley_server.core.context import Context
 from parley_server.core.errors import GatewayError, Overloaded, StreamInterrupted
 from parley_server.core.reply import Reply
-from parley_server.core.service import stack
+from parley_server.core.service import Service, stack
 from parley_server.core.target import Target
 from parley_server.pipeline.meter import Meter
 from parley_server.pipeline.retry import Retry, RetryPolicy
@@ -23,6 +23,14 @@ from tests.fakes import Attempts, Upstream, answering, chat, completed, context,
 
 TARGET = Target("mock", "echo")
 PRICE = v1.ModelPricing(input_nano_usd=1_000_000_000, output_nano_usd=2_000_000_000, price_version="v")
+TIERED = v1.ModelPricing(
+    input_nano_usd=1_000_000_000,
+    output_nano_usd=2_000_000_000,
+    tiers=[
+        v1.PriceTier(above_input_tokens=100, input_nano_usd=3_000_000_000, output_nano_usd=4_000_000_000),
+        v1.PriceTier(service_tier="flex", input_nano_usd=500_000_000, output_nano_usd=1_000_000_000),
+    ],
+)
 FIRST = [started(), opened(), delta("a" * 8)]
 
 
@@ -166,28 +174,98 @@ async def test_embeddings() -> None:
     assert (usage.total_tokens, usage.cost.total_nano_usd) == (7, 7000)
 
 
-@pytest.mark.parametrize(
-    ("price", "tier", "tokens", "priced"),
-    [
-        (PRICE, "default", 100, True),
-        (PRICE, "", 100, True),
-        (PRICE, "priority", 100, False),
-        (PRICE, "flex", 100, False),
-        (PRICE, "", 101, False),
-        (None, "", 100, False),
-    ],
-    ids=["default_tier", "no_tier", "dearer_tier", "cheaper_tier", "prompt_beyond_the_price", "no_price"],
-)
-async def test_cost_is_left_unset_where_the_list_price_does_not_hold(
-    price: v1.ModelPricing | None, tier: str, tokens: int, priced: bool
-) -> None:
+def at_tier(tier: str, tokens: int) -> Service:
+    """Answers with so many input tokens and one of output, at a service tier."""
+
     async def answer(request: Any, ctx: Context) -> Reply[Any]:
         reply = await answering("hi", input_tokens=tokens, output_tokens=1)(request, ctx)
         reply.on_final(lambda final: setattr(final.route, "service_tier", tier))
         return reply
 
-    async with await Meter(TARGET, price, price_up_to=100)(answer)(chat(), context(streaming=False)) as reply:
+    return answer
+
+
+async def test_searches_of_a_reranker_that_counts_no_tokens() -> None:
+    async def rank(*_: Any) -> Reply[Any]:
+        return Reply.of(v1.RerankResponse(usage=v1.Usage(server_tool_calls={"search": 2})))
+
+    ctx, price = context("rerank", streaming=False), v1.ModelPricing(search_nano_usd=2_000_000)
+    async with await Meter(TARGET, price)(rank)(v1.RerankRequest(query="q", documents=["d"]), ctx) as reply:
+        usage = (await reply.response()).usage
+    assert (usage.cost.other_nano_usd, usage.cost.total_nano_usd) == (4_000_000, 4_000_000)
+    assert ctx.ledger.attempts[0].usage.cost == usage.cost
+
+
+@pytest.mark.parametrize(
+    ("price", "tier", "tokens", "total"),
+    [
+        (TIERED, "default", 100, 102_000),
+        (TIERED, "on_demand", 100, 102_000),
+        (TIERED, "", 101, 307_000),
+        (TIERED, "flex", 100, 51_000),
+        (TIERED, "FLEX", 100, 51_000),
+        (TIERED, "flex", 101, None),
+        (TIERED, "priority", 100, None),
+        (PRICE, "flex", 100, None),
+        (None, "", 100, None),
+    ],
+    ids=[
+        "default_tier",
+        "its_other_name",
+        "long_prompt",
+        "cheaper_tier",
+        "cheaper_tier_in_capitals",
+        "cheaper_tier_without_a_price_for_long_prompts",
+        "tier_without_a_price",
+        "no_tiers",
+        "no_price",
+    ],
+)
+async def test_cost_is_that_of_the_service_tier_that_answered_or_unset(
+    price: v1.ModelPricing | None, tier: str, tokens: int, total: int | None
+) -> None:
+    async with await Meter(TARGET, price)(at_tier(tier, tokens))(chat(), context(streaming=False)) as reply:
+        usage = (await reply.response()).usage
+    assert (usage.cost.total_nano_usd if usage.HasField("cost") else None) == total
+
+
+async def test_a_broken_answer_is_billed_at_the_service_tier_that_was_asked_for() -> None:
+    ctx, request = context(), chat()
+    request.routing.service_tier = "flex"
+    upstream = Upstream([*FIRST, used(input_tokens=10, output_tokens=3)], Overloaded("busy"))
+    with pytest.raises(Overloaded):
+        async with await Meter(TARGET, TIERED)(upstream)(request, ctx) as reply:
+            await reply.response()
+    assert ctx.ledger.attempts[0].usage.cost.total_nano_usd == 10 * 500 + 3 * 1000
+
+
+@pytest.mark.parametrize(
+    ("part", "given", "priced"),
+    [
+        (v1.Part(text="x"), [v1.MODALITY_TEXT], True),
+        (v1.Part(image=v1.ImagePart()), [v1.MODALITY_TEXT], True),
+        (v1.Part(audio=v1.AudioPart()), [v1.MODALITY_TEXT], False),
+        (v1.Part(text="x"), [v1.MODALITY_TEXT, v1.MODALITY_AUDIO], False),
+    ],
+    ids=["text", "media_at_the_price_of_text", "media_with_another_price", "answers_may_be_such_media"],
+)
+async def test_cost_is_left_unset_where_media_with_another_price_occur(
+    part: v1.Part, given: list[v1.Modality.ValueType], priced: bool
+) -> None:
+    price = v1.ModelPricing(input_nano_usd=1, output_nano_usd=1, unpriced_modalities=[v1.MODALITY_AUDIO])
+    target = Target("mock", "echo", v1.Model(output_modalities=given))
+    request = chat()
+    request.messages.add(parts=[part])
+    async with await Meter(target, price)(at_tier("", 10))(request, context(streaming=False)) as reply:
         assert (await reply.response()).usage.HasField("cost") is priced
+
+
+async def test_a_cost_that_the_dialect_knows_is_kept() -> None:
+    end = completed(input_tokens=10, output_tokens=4)
+    end.completed.usage.cost.total_nano_usd = 7
+    async with await Meter(TARGET, PRICE)(Upstream(FIRST, [end]))(chat(), context()) as reply:
+        response = await reply.response()
+    assert response.usage.cost == v1.Cost(total_nano_usd=7)
 
 
 async def test_total_of_the_provider_is_kept() -> None:

@@ -48,7 +48,8 @@ class Models:
         size = min(request.page_size or _DEFAULT_PAGE, _LARGEST_PAGE)
         digest = _digest(request)
         after = _open(request.page_token, digest) if request.page_token else ""
-        found = list(islice((m for m in self.known.after(after) if _matches(m, request)), size + 1))
+        providers = _providers(request)
+        found = list(islice((m for m in self.known.after(after) if _matches(m, providers, request)), size + 1))
         response = v1.ListModelsResponse(models=found[:size])
         if len(found) > size:
             response.next_page_token = base64.urlsafe_b64encode(digest + found[size - 1].id.encode()).decode()
@@ -73,9 +74,14 @@ class Models:
                 raise InvalidRequest(message, violations=[Violation("model", message, "AMBIGUOUS_MODEL")])
 
 
-def _matches(model: v1.Model, request: v1.ListModelsRequest) -> bool:
+def _providers(request: v1.ListModelsRequest) -> frozenset[str]:
+    """Short names of the providers that are asked for; empty for all."""
+    return frozenset(name.strip() for name in request.provider.split(",") if name.strip())
+
+
+def _matches(model: v1.Model, providers: frozenset[str], request: v1.ListModelsRequest) -> bool:
     return (
-        (not request.provider or model.provider == request.provider)
+        (not providers or model.provider in providers)
         and (not request.operation or request.operation in model.operations)
         and all(capability in model.capabilities for capability in request.capabilities)
     )
@@ -83,7 +89,9 @@ def _matches(model: v1.Model, request: v1.ListModelsRequest) -> bool:
 
 def _digest(request: v1.ListModelsRequest) -> bytes:
     arguments = v1.ListModelsRequest(
-        provider=request.provider, capabilities=sorted(request.capabilities), operation=request.operation
+        provider=",".join(sorted(_providers(request))),
+        capabilities=sorted(set(request.capabilities)),
+        operation=request.operation,
     )
     return hashlib.blake2b(arguments.SerializeToString(deterministic=True), digest_size=_DIGEST).digest()
 

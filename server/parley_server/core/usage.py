@@ -2,41 +2,63 @@
 
 Costs are billionths of a US dollar, prices billionths of a dollar for a million tokens. Each class of tokens is
 multiplied exactly and rounded on its own, half up; the total is the sum of the rounded classes. So the parts of a bill
-always add up, and a class is off by at most half a billionth of a dollar.
+always add up, and a class is off by at most half a billionth of a dollar. A price list for long prompts or for a
+service tier applies to all tokens of a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Literal
 
 from parley import v1
 
 _PRICE_UNIT = 1_000_000  # tokens that a price is for
 _CHARS_PER_TOKEN = 4
+_Price = Literal[
+    "input_nano_usd", "output_nano_usd", "cache_read_nano_usd", "cache_write_nano_usd", "cache_write_1h_nano_usd"
+]
+_SEARCH = "search"  # what rerankers count, among `server_tool_calls`
 
 
-def cost(pricing: v1.ModelPricing, usage: v1.Usage) -> v1.Cost | None:
+def cost(pricing: v1.ModelPricing, usage: v1.Usage, service_tier: str = "") -> v1.Cost | None:
     """What `usage` costs by `pricing`; None if a price that is needed is unknown, or the input was not counted.
 
     Four disjoint classes: input that touched no cache, cache reads, cache writes, output. Where a cache price is unset,
     such tokens cost what input costs, as they do at providers that bill the cache no differently. Output that was not
-    counted is taken as none: embeddings have no output.
+    counted is taken as none: embeddings have no output. `service_tier`: empty for the standard one. Media with prices
+    of their own (`pricing.unpriced_modalities`) are the caller's to look for: usage does not tell them apart. Where
+    searches are billed, tokens are not.
     """
+    if pricing.HasField("search_nano_usd"):
+        fee = usage.server_tool_calls.get(_SEARCH, 0) * pricing.search_nano_usd
+        known = _SEARCH in usage.server_tool_calls
+        return v1.Cost(other_nano_usd=fee, total_nano_usd=fee, price_version=pricing.price_version) if known else None
     if not usage.HasField("input_tokens"):
         return None
+    prices = _price_list(pricing, usage.input_tokens, service_tier)
+    if prices is None:
+        return None
     read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+    for_an_hour = min(written, usage.cache_write_1h_input_tokens)
     plain = max(0, usage.input_tokens - read - written)
-    if usage.output_tokens and not pricing.HasField("output_nano_usd"):
+    needed: tuple[tuple[int, _Price], ...] = (
+        (usage.output_tokens, "output_nano_usd"),
+        (usage.input_tokens, "input_nano_usd"),
+        (read, "cache_read_nano_usd"),
+        (written - for_an_hour, "cache_write_nano_usd"),
+        (for_an_hour, "cache_write_1h_nano_usd"),
+    )
+    if any(tokens and not _is_known(prices, pricing, price) for tokens, price in needed):
         return None
-    if usage.input_tokens and not pricing.HasField("input_nano_usd"):
-        return None
-    read_price = pricing.cache_read_nano_usd if pricing.HasField("cache_read_nano_usd") else pricing.input_nano_usd
-    write_price = pricing.cache_write_nano_usd if pricing.HasField("cache_write_nano_usd") else pricing.input_nano_usd
+    read_price = prices.cache_read_nano_usd if prices.HasField("cache_read_nano_usd") else prices.input_nano_usd
+    write_price = prices.cache_write_nano_usd if prices.HasField("cache_write_nano_usd") else prices.input_nano_usd
+    hour_price = prices.cache_write_1h_nano_usd if prices.HasField("cache_write_1h_nano_usd") else write_price
     bill = v1.Cost(
-        input_nano_usd=_billed(plain, pricing.input_nano_usd),
-        cache_read_nano_usd=_billed(read, read_price),
-        cache_write_nano_usd=_billed(written, write_price),
-        output_nano_usd=_billed(usage.output_tokens, pricing.output_nano_usd),
+        input_nano_usd=_billed(plain * prices.input_nano_usd),
+        cache_read_nano_usd=_billed(read * read_price),
+        cache_write_nano_usd=_billed((written - for_an_hour) * write_price + for_an_hour * hour_price),
+        output_nano_usd=_billed(usage.output_tokens * prices.output_nano_usd),
         price_version=pricing.price_version,
     )
     bill.total_nano_usd = (
@@ -45,8 +67,48 @@ def cost(pricing: v1.ModelPricing, usage: v1.Usage) -> v1.Cost | None:
     return bill
 
 
-def _billed(tokens: int, price: int) -> int:
-    return (tokens * price + _PRICE_UNIT // 2) // _PRICE_UNIT
+def _price_list(
+    pricing: v1.ModelPricing, input_tokens: int, service_tier: str
+) -> v1.ModelPricing | v1.PriceTier | None:
+    """The list that applies: that of the longest prompt size below `input_tokens`, at the service tier.
+
+    None for a service tier without a list, or without one for a prompt size at which the standard price changes.
+    """
+    found: v1.ModelPricing | v1.PriceTier | None = pricing if not service_tier else None
+    size, standard_size = 0, 0
+    for tier in pricing.tiers:
+        above = tier.above_input_tokens
+        if above and input_tokens <= above:
+            continue
+        if not tier.service_tier:
+            standard_size = max(standard_size, above)
+        if tier.service_tier == service_tier and above >= size:
+            found, size = tier, above
+    return found if size >= standard_size else None
+
+
+def _is_known(prices: v1.ModelPricing | v1.PriceTier, standard: v1.ModelPricing, name: _Price) -> bool:
+    """Whether tokens of a class have a price. That of the cache is input's, unless the standard list has its own."""
+    return prices.HasField(name) or (name.startswith("cache") and (prices is standard or not standard.HasField(name)))
+
+
+def _billed(tokens_by_price: int) -> int:
+    return (tokens_by_price + _PRICE_UNIT // 2) // _PRICE_UNIT
+
+
+def has_media(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, kinds: Collection[str]) -> bool:
+    """Whether a request holds parts of these kinds ("image", "audio", …), in tool results too."""
+    if not isinstance(request, v1.ChatRequest):
+        return False
+    return any(_hold(message.parts, kinds) for message in request.messages)
+
+
+def _hold(parts: Iterable[v1.Part], kinds: Collection[str]) -> bool:
+    for part in parts:
+        kind = part.WhichOneof("kind")
+        if kind in kinds or (kind == "tool_result" and _hold(part.tool_result.parts, kinds)):
+            return True
+    return False
 
 
 def is_counted(usage: v1.Usage) -> bool:

@@ -5,7 +5,6 @@ Around the clocks of the attempt, inside its retries: each try is paid for on it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,20 +33,21 @@ class Meter:
     """Keeps `ctx.ledger`, and completes the end of the answer: total tokens, cost, `route.attempts`.
 
     Usage that the provider did not report is estimated from characters and says so in `usage.source`. An attempt that
-    failed before its answer began has no usage. `price` is the list price: at another service tier, and for prompts of
-    more than `price_up_to` tokens, cost stays unset.
+    failed before its answer began has no usage. Cost stays unset where `price` has no list for the service tier that
+    answered, and where media occur whose tokens it does not price.
     """
 
     def __init__(
         self,
         target: Target,
         price: v1.ModelPricing | None,
-        price_up_to: int | None = None,
         settle: Settle = _nothing,
     ) -> None:
         self._target = target
-        self._price = price
-        self._price_up_to = math.inf if price_up_to is None else price_up_to
+        unpriced = frozenset(price.unpriced_modalities if price is not None else ())
+        given = frozenset(target.card.output_modalities if target.card is not None else ())
+        self._price = None if unpriced & given else price  # which of its answers hold such media, usage does not tell
+        self._unpriced = frozenset(v1.Modality.Name(kind).removeprefix("MODALITY_").lower() for kind in unpriced)
         self._settle = settle
 
     def __call__(self, inner: Service) -> Service:
@@ -69,7 +69,7 @@ class Meter:
             def settle(outcome: Outcome) -> None:
                 if outcome.final is None:
                     usage = counting.unfinished(outcome.usage, request, outcome.chars)
-                    self._bill(usage, request.routing.service_tier)
+                    self._bill(usage, request, request.routing.service_tier)
                     self._enter(v1.Attempt(usage=usage), ctx, start, verdict(outcome.error, ctx))
 
             reply.on_final(complete)
@@ -87,12 +87,14 @@ class Meter:
             usage.source = v1.Usage.SOURCE_PROVIDER
         if not usage.HasField("total_tokens"):
             usage.total_tokens = usage.input_tokens + usage.output_tokens
-        self._bill(usage, final.route.service_tier)
+        if not usage.HasField("cost"):  # a dialect knows it where what is charged is not what is counted
+            self._bill(usage, request, final.route.service_tier)
 
-    def _bill(self, usage: v1.Usage, tier: str) -> None:
-        if self._price is None or tier.lower() not in _LIST_PRICE_TIERS or usage.input_tokens > self._price_up_to:
+    def _bill(self, usage: v1.Usage, request: AnyRequest, tier: str) -> None:
+        if self._price is None or (self._unpriced and counting.has_media(request, self._unpriced)):
             return
-        cost = counting.cost(self._price, usage)
+        tier = tier.lower()
+        cost = counting.cost(self._price, usage, "" if tier in _LIST_PRICE_TIERS else tier)
         if cost is not None:
             usage.cost.CopyFrom(cost)
 

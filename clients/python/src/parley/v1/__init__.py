@@ -119,6 +119,7 @@ from parley.v1.model_pb2 import (
     Model as Model,
     ModelLimits as ModelLimits,
     ModelPricing as ModelPricing,
+    PriceTier as PriceTier,
 )
 from parley.v1.rerank_pb2 import (
     RerankRequest as RerankRequest,

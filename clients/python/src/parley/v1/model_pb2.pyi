@@ -72,7 +72,7 @@ class ListModelsRequest(_message.Message):
     page_token: _builtins.str
     """next_page_token of the response before; all other fields must be as they were then."""
     provider: _builtins.str
-    """Only models of this provider (short name)."""
+    """Only models of this provider (short name), or of these, with commas between them."""
     operation: _builtins.str
     """Only models that do this operation: "chat", "embed" or "rerank"."""
     @_builtins.property
@@ -189,7 +189,7 @@ class Model(_message.Message):
         STATE_UNAVAILABLE: Model._State.ValueType  # 3
         """Not usable now: its provider could not be reached when it was last asked."""
         STATE_DEPRECATED: Model._State.ValueType  # 4
-        """Usable until shutdown_time."""
+        """Usable until shutdown_time, if that is known already."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """States."""
@@ -201,7 +201,7 @@ class Model(_message.Message):
     STATE_UNAVAILABLE: Model.State.ValueType  # 3
     """Not usable now: its provider could not be reached when it was last asked."""
     STATE_DEPRECATED: Model.State.ValueType  # 4
-    """Usable until shutdown_time."""
+    """Usable until shutdown_time, if that is known already."""
 
     ID_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
@@ -215,6 +215,7 @@ class Model(_message.Message):
     PRICING_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    DEPRECATE_TIME_FIELD_NUMBER: _builtins.int
     SHUTDOWN_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """What to put in requests: provider/name."""
@@ -257,6 +258,10 @@ class Model(_message.Message):
         """When it was released."""
 
     @_builtins.property
+    def deprecate_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is deprecated, or from when it will be."""
+
+    @_builtins.property
     def shutdown_time(self) -> _timestamp_pb2.Timestamp:
         """When it will be or was shut down."""
 
@@ -275,11 +280,12 @@ class Model(_message.Message):
         pricing: Global___ModelPricing | None = ...,
         state: Global___Model.State.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        deprecate_time: _timestamp_pb2.Timestamp | None = ...,
         shutdown_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "limits", b"limits", "pricing", b"pricing", "shutdown_time", b"shutdown_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deprecate_time", b"deprecate_time", "limits", b"limits", "pricing", b"pricing", "shutdown_time", b"shutdown_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "create_time", b"create_time", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "limits", b"limits", "operations", b"operations", "output_modalities", b"output_modalities", "pricing", b"pricing", "provider", b"provider", "provider_model", b"provider_model", "shutdown_time", b"shutdown_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "create_time", b"create_time", "deprecate_time", b"deprecate_time", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "limits", b"limits", "operations", b"operations", "output_modalities", b"output_modalities", "pricing", b"pricing", "provider", b"provider", "provider_model", b"provider_model", "shutdown_time", b"shutdown_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,17 +358,33 @@ class ModelPricing(_message.Message):
     OUTPUT_NANO_USD_FIELD_NUMBER: _builtins.int
     CACHE_READ_NANO_USD_FIELD_NUMBER: _builtins.int
     CACHE_WRITE_NANO_USD_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
     PRICE_VERSION_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_NANO_USD_FIELD_NUMBER: _builtins.int
+    UNPRICED_MODALITIES_FIELD_NUMBER: _builtins.int
+    SEARCH_NANO_USD_FIELD_NUMBER: _builtins.int
     input_nano_usd: _builtins.int
     """Input."""
     output_nano_usd: _builtins.int
     """Output."""
     cache_read_nano_usd: _builtins.int
-    """Cache reads."""
+    """Cache reads; what input costs if unset."""
     cache_write_nano_usd: _builtins.int
-    """Cache writes."""
+    """Cache writes, where there are several the shortest-lived; what input costs if unset."""
     price_version: _builtins.str
     """Version of the price list."""
+    cache_write_1h_nano_usd: _builtins.int
+    """Cache writes that live for an hour; what other cache writes cost if unset."""
+    search_nano_usd: _builtins.int
+    """One search, in billionths of a dollar: rerankers that bill searches bill no tokens."""
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceTier]:
+        """Price lists that apply instead above a prompt size or at a service tier."""
+
+    @_builtins.property
+    def unpriced_modalities(self) -> _containers.RepeatedScalarFieldContainer[Global___Modality.ValueType]:
+        """Media whose tokens have other prices, which are not listed: where such occur, cost is unset."""
+
     def __init__(
         self,
         *,
@@ -370,14 +392,93 @@ class ModelPricing(_message.Message):
         output_nano_usd: _builtins.int | None = ...,
         cache_read_nano_usd: _builtins.int | None = ...,
         cache_write_nano_usd: _builtins.int | None = ...,
+        tiers: _abc.Iterable[Global___PriceTier] | None = ...,
         price_version: _builtins.str = ...,
+        cache_write_1h_nano_usd: _builtins.int | None = ...,
+        unpriced_modalities: _abc.Iterable[Global___Modality.ValueType] | None = ...,
+        search_nano_usd: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd", "_cache_write_nano_usd", b"_cache_write_nano_usd", "_input_nano_usd", b"_input_nano_usd", "_output_nano_usd", b"_output_nano_usd", "cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd", "_cache_write_1h_nano_usd", b"_cache_write_1h_nano_usd", "_cache_write_nano_usd", b"_cache_write_nano_usd", "_input_nano_usd", b"_input_nano_usd", "_output_nano_usd", b"_output_nano_usd", "_search_nano_usd", b"_search_nano_usd", "cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_1h_nano_usd", b"cache_write_1h_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd", "search_nano_usd", b"search_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd", "_cache_write_nano_usd", b"_cache_write_nano_usd", "_input_nano_usd", b"_input_nano_usd", "_output_nano_usd", b"_output_nano_usd", "cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd", "price_version", b"price_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd", "_cache_write_1h_nano_usd", b"_cache_write_1h_nano_usd", "_cache_write_nano_usd", b"_cache_write_nano_usd", "_input_nano_usd", b"_input_nano_usd", "_output_nano_usd", b"_output_nano_usd", "_search_nano_usd", b"_search_nano_usd", "cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_1h_nano_usd", b"cache_write_1h_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd", "price_version", b"price_version", "search_nano_usd", b"search_nano_usd", "tiers", b"tiers", "unpriced_modalities", b"unpriced_modalities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_read_nano_usd: _TypeAlias = _typing.Literal["cache_read_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__cache_read_nano_usd: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_1h_nano_usd: _TypeAlias = _typing.Literal["cache_write_1h_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_1h_nano_usd: _TypeAlias = _typing.Literal["_cache_write_1h_nano_usd", b"_cache_write_1h_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_nano_usd: _TypeAlias = _typing.Literal["cache_write_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_nano_usd: _TypeAlias = _typing.Literal["_cache_write_nano_usd", b"_cache_write_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__input_nano_usd: _TypeAlias = _typing.Literal["input_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__input_nano_usd: _TypeAlias = _typing.Literal["_input_nano_usd", b"_input_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__output_nano_usd: _TypeAlias = _typing.Literal["output_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__output_nano_usd: _TypeAlias = _typing.Literal["_output_nano_usd", b"_output_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__search_nano_usd: _TypeAlias = _typing.Literal["search_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__search_nano_usd: _TypeAlias = _typing.Literal["_search_nano_usd", b"_search_nano_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_read_nano_usd) -> _WhichOneofReturnType__cache_read_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_1h_nano_usd) -> _WhichOneofReturnType__cache_write_1h_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_nano_usd) -> _WhichOneofReturnType__cache_write_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_nano_usd) -> _WhichOneofReturnType__input_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_nano_usd) -> _WhichOneofReturnType__output_nano_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__search_nano_usd) -> _WhichOneofReturnType__search_nano_usd | None: ...
+
+Global___ModelPricing: _TypeAlias = ModelPricing  # noqa: Y015
+
+@_typing.final
+class PriceTier(_message.Message):
+    """A price list of its own: nothing is taken over from the standard one. Of several that apply, the one with the longest
+    prompt size decides.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ABOVE_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    INPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    OUTPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    CACHE_READ_NANO_USD_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_NANO_USD_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_NANO_USD_FIELD_NUMBER: _builtins.int
+    SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    above_input_tokens: _builtins.int
+    """Applies to all tokens of requests with more input tokens than this."""
+    input_nano_usd: _builtins.int
+    """Input."""
+    output_nano_usd: _builtins.int
+    """Output."""
+    cache_read_nano_usd: _builtins.int
+    """Cache reads; unknown if unset and the standard list has a price, what input costs otherwise."""
+    cache_write_nano_usd: _builtins.int
+    """Cache writes; as for cache reads."""
+    cache_write_1h_nano_usd: _builtins.int
+    """Cache writes that live for an hour; as for cache reads."""
+    service_tier: _builtins.str
+    """Applies at this service tier: "flex", "priority", "batch", …; empty means the standard one. Where the standard list
+    changes at a prompt size for which the service tier has no list, its price is unknown.
+    """
+    def __init__(
+        self,
+        *,
+        above_input_tokens: _builtins.int = ...,
+        input_nano_usd: _builtins.int | None = ...,
+        output_nano_usd: _builtins.int | None = ...,
+        cache_read_nano_usd: _builtins.int | None = ...,
+        cache_write_nano_usd: _builtins.int | None = ...,
+        cache_write_1h_nano_usd: _builtins.int | None = ...,
+        service_tier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd", "_cache_write_1h_nano_usd", b"_cache_write_1h_nano_usd", "_cache_write_nano_usd", b"_cache_write_nano_usd", "_input_nano_usd", b"_input_nano_usd", "_output_nano_usd", b"_output_nano_usd", "cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_1h_nano_usd", b"cache_write_1h_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd", "_cache_write_1h_nano_usd", b"_cache_write_1h_nano_usd", "_cache_write_nano_usd", b"_cache_write_nano_usd", "_input_nano_usd", b"_input_nano_usd", "_output_nano_usd", b"_output_nano_usd", "above_input_tokens", b"above_input_tokens", "cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_1h_nano_usd", b"cache_write_1h_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd", "service_tier", b"service_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_read_nano_usd: _TypeAlias = _typing.Literal["cache_read_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__cache_read_nano_usd: _TypeAlias = _typing.Literal["_cache_read_nano_usd", b"_cache_read_nano_usd"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_1h_nano_usd: _TypeAlias = _typing.Literal["cache_write_1h_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_1h_nano_usd: _TypeAlias = _typing.Literal["_cache_write_1h_nano_usd", b"_cache_write_1h_nano_usd"]  # noqa: Y015
     _WhichOneofReturnType__cache_write_nano_usd: _TypeAlias = _typing.Literal["cache_write_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__cache_write_nano_usd: _TypeAlias = _typing.Literal["_cache_write_nano_usd", b"_cache_write_nano_usd"]  # noqa: Y015
     _WhichOneofReturnType__input_nano_usd: _TypeAlias = _typing.Literal["input_nano_usd"]  # noqa: Y015
@@ -387,10 +488,12 @@ class ModelPricing(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_read_nano_usd) -> _WhichOneofReturnType__cache_read_nano_usd | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_1h_nano_usd) -> _WhichOneofReturnType__cache_write_1h_nano_usd | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_nano_usd) -> _WhichOneofReturnType__cache_write_nano_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__input_nano_usd) -> _WhichOneofReturnType__input_nano_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__output_nano_usd) -> _WhichOneofReturnType__output_nano_usd | None: ...
 
-Global___ModelPricing: _TypeAlias = ModelPricing  # noqa: Y015
+Global___PriceTier: _TypeAlias = PriceTier  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/usage.proto\x12\tparley.v1\"\x88\x06\n\x05Usage\x12\'\n\x06source\x18\x01 \x01(\x0e\x32\x17.parley.v1.Usage.Source\x12\x19\n\x0cinput_tokens\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0ctotal_tokens\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12$\n\x17\x63\x61\x63he_read_input_tokens\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12%\n\x18\x63\x61\x63he_write_input_tokens\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12$\n\x17reasoning_output_tokens\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12\'\n\x1a\x61\x63\x63\x65pted_prediction_tokens\x18\t \x01(\x05H\x06\x88\x01\x01\x12\'\n\x1arejected_prediction_tokens\x18\n \x01(\x05H\x07\x88\x01\x01\x12@\n\x11server_tool_calls\x18\r \x03(\x0b\x32%.parley.v1.Usage.ServerToolCallsEntry\x12\x1d\n\x04\x63ost\x18\x0e \x01(\x0b\x32\x0f.parley.v1.Cost\x1a\x36\n\x14ServerToolCallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"_\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_PROVIDER\x10\x01\x12\x12\n\x0eSOURCE_PARTIAL\x10\x02\x12\x14\n\x10SOURCE_ESTIMATED\x10\x03\x42\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x0f\n\r_total_tokensB\x1a\n\x18_cache_read_input_tokensB\x1b\n\x19_cache_write_input_tokensB\x1a\n\x18_reasoning_output_tokensB\x1d\n\x1b_accepted_prediction_tokensB\x1d\n\x1b_rejected_prediction_tokens\"\xa1\x01\n\x04\x43ost\x12\x16\n\x0etotal_nano_usd\x18\x01 \x01(\x03\x12\x16\n\x0einput_nano_usd\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63he_read_nano_usd\x18\x03 \x01(\x03\x12\x1c\n\x14\x63\x61\x63he_write_nano_usd\x18\x04 \x01(\x03\x12\x17\n\x0foutput_nano_usd\x18\x05 \x01(\x03\x12\x15\n\rprice_version\x18\x07 \x01(\tB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/usage.proto\x12\tparley.v1\"\xd2\x06\n\x05Usage\x12\'\n\x06source\x18\x01 \x01(\x0e\x32\x17.parley.v1.Usage.Source\x12\x19\n\x0cinput_tokens\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\routput_tokens\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x19\n\x0ctotal_tokens\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12$\n\x17\x63\x61\x63he_read_input_tokens\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12%\n\x18\x63\x61\x63he_write_input_tokens\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12$\n\x17reasoning_output_tokens\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12\'\n\x1a\x61\x63\x63\x65pted_prediction_tokens\x18\t \x01(\x05H\x06\x88\x01\x01\x12\'\n\x1arejected_prediction_tokens\x18\n \x01(\x05H\x07\x88\x01\x01\x12@\n\x11server_tool_calls\x18\r \x03(\x0b\x32%.parley.v1.Usage.ServerToolCallsEntry\x12\x1d\n\x04\x63ost\x18\x0e \x01(\x0b\x32\x0f.parley.v1.Cost\x12(\n\x1b\x63\x61\x63he_write_1h_input_tokens\x18\x0f \x01(\x05H\x08\x88\x01\x01\x1a\x36\n\x14ServerToolCallsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"_\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSOURCE_PROVIDER\x10\x01\x12\x12\n\x0eSOURCE_PARTIAL\x10\x02\x12\x14\n\x10SOURCE_ESTIMATED\x10\x03\x42\x0f\n\r_input_tokensB\x10\n\x0e_output_tokensB\x0f\n\r_total_tokensB\x1a\n\x18_cache_read_input_tokensB\x1b\n\x19_cache_write_input_tokensB\x1a\n\x18_reasoning_output_tokensB\x1d\n\x1b_accepted_prediction_tokensB\x1d\n\x1b_rejected_prediction_tokensB\x1e\n\x1c_cache_write_1h_input_tokens\"\xb9\x01\n\x04\x43ost\x12\x16\n\x0etotal_nano_usd\x18\x01 \x01(\x03\x12\x16\n\x0einput_nano_usd\x18\x02 \x01(\x03\x12\x1b\n\x13\x63\x61\x63he_read_nano_usd\x18\x03 \x01(\x03\x12\x1c\n\x14\x63\x61\x63he_write_nano_usd\x18\x04 \x01(\x03\x12\x17\n\x0foutput_nano_usd\x18\x05 \x01(\x03\x12\x16\n\x0eother_nano_usd\x18\x06 \x01(\x03\x12\x15\n\rprice_version\x18\x07 \x01(\tB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USAGE_SERVERTOOLCALLSENTRY']._loaded_options = None
   _globals['_USAGE_SERVERTOOLCALLSENTRY']._serialized_options = b'8\001'
   _globals['_USAGE']._serialized_start=37
-  _globals['_USAGE']._serialized_end=813
-  _globals['_USAGE_SERVERTOOLCALLSENTRY']._serialized_start=463
-  _globals['_USAGE_SERVERTOOLCALLSENTRY']._serialized_end=517
-  _globals['_USAGE_SOURCE']._serialized_start=519
-  _globals['_USAGE_SOURCE']._serialized_end=614
-  _globals['_COST']._serialized_start=816
-  _globals['_COST']._serialized_end=977
+  _globals['_USAGE']._serialized_end=887
+  _globals['_USAGE_SERVERTOOLCALLSENTRY']._serialized_start=505
+  _globals['_USAGE_SERVERTOOLCALLSENTRY']._serialized_end=559
+  _globals['_USAGE_SOURCE']._serialized_start=561
+  _globals['_USAGE_SOURCE']._serialized_end=656
+  _globals['_COST']._serialized_start=890
+  _globals['_COST']._serialized_end=1075
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,7 @@ class Usage(_message.Message):
     REJECTED_PREDICTION_TOKENS_FIELD_NUMBER: _builtins.int
     SERVER_TOOL_CALLS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    CACHE_WRITE_1H_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
     source: Global___Usage.Source.ValueType
     """Source."""
     input_tokens: _builtins.int
@@ -101,6 +102,8 @@ class Usage(_message.Message):
     """Of the output: predicted tokens that were accepted."""
     rejected_prediction_tokens: _builtins.int
     """Of the output: predicted tokens that were rejected."""
+    cache_write_1h_input_tokens: _builtins.int
+    """Of the cache writes: those that live for an hour."""
     @_builtins.property
     def server_tool_calls(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Calls of the provider's own tools, by name."""
@@ -123,15 +126,18 @@ class Usage(_message.Message):
         rejected_prediction_tokens: _builtins.int | None = ...,
         server_tool_calls: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         cost: Global___Cost | None = ...,
+        cache_write_1h_input_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_cache_read_input_tokens", b"_cache_read_input_tokens", "_cache_write_input_tokens", b"_cache_write_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_output_tokens", b"_reasoning_output_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_total_tokens", b"_total_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "cache_read_input_tokens", b"cache_read_input_tokens", "cache_write_input_tokens", b"cache_write_input_tokens", "cost", b"cost", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_output_tokens", b"reasoning_output_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_cache_read_input_tokens", b"_cache_read_input_tokens", "_cache_write_1h_input_tokens", b"_cache_write_1h_input_tokens", "_cache_write_input_tokens", b"_cache_write_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_output_tokens", b"_reasoning_output_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_total_tokens", b"_total_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "cache_read_input_tokens", b"cache_read_input_tokens", "cache_write_1h_input_tokens", b"cache_write_1h_input_tokens", "cache_write_input_tokens", b"cache_write_input_tokens", "cost", b"cost", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_output_tokens", b"reasoning_output_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "total_tokens", b"total_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_cache_read_input_tokens", b"_cache_read_input_tokens", "_cache_write_input_tokens", b"_cache_write_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_output_tokens", b"_reasoning_output_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_total_tokens", b"_total_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "cache_read_input_tokens", b"cache_read_input_tokens", "cache_write_input_tokens", b"cache_write_input_tokens", "cost", b"cost", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_output_tokens", b"reasoning_output_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "server_tool_calls", b"server_tool_calls", "source", b"source", "total_tokens", b"total_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens", "_cache_read_input_tokens", b"_cache_read_input_tokens", "_cache_write_1h_input_tokens", b"_cache_write_1h_input_tokens", "_cache_write_input_tokens", b"_cache_write_input_tokens", "_input_tokens", b"_input_tokens", "_output_tokens", b"_output_tokens", "_reasoning_output_tokens", b"_reasoning_output_tokens", "_rejected_prediction_tokens", b"_rejected_prediction_tokens", "_total_tokens", b"_total_tokens", "accepted_prediction_tokens", b"accepted_prediction_tokens", "cache_read_input_tokens", b"cache_read_input_tokens", "cache_write_1h_input_tokens", b"cache_write_1h_input_tokens", "cache_write_input_tokens", b"cache_write_input_tokens", "cost", b"cost", "input_tokens", b"input_tokens", "output_tokens", b"output_tokens", "reasoning_output_tokens", b"reasoning_output_tokens", "rejected_prediction_tokens", b"rejected_prediction_tokens", "server_tool_calls", b"server_tool_calls", "source", b"source", "total_tokens", b"total_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accepted_prediction_tokens: _TypeAlias = _typing.Literal["accepted_prediction_tokens"]  # noqa: Y015
     _WhichOneofArgType__accepted_prediction_tokens: _TypeAlias = _typing.Literal["_accepted_prediction_tokens", b"_accepted_prediction_tokens"]  # noqa: Y015
     _WhichOneofReturnType__cache_read_input_tokens: _TypeAlias = _typing.Literal["cache_read_input_tokens"]  # noqa: Y015
     _WhichOneofArgType__cache_read_input_tokens: _TypeAlias = _typing.Literal["_cache_read_input_tokens", b"_cache_read_input_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__cache_write_1h_input_tokens: _TypeAlias = _typing.Literal["cache_write_1h_input_tokens"]  # noqa: Y015
+    _WhichOneofArgType__cache_write_1h_input_tokens: _TypeAlias = _typing.Literal["_cache_write_1h_input_tokens", b"_cache_write_1h_input_tokens"]  # noqa: Y015
     _WhichOneofReturnType__cache_write_input_tokens: _TypeAlias = _typing.Literal["cache_write_input_tokens"]  # noqa: Y015
     _WhichOneofArgType__cache_write_input_tokens: _TypeAlias = _typing.Literal["_cache_write_input_tokens", b"_cache_write_input_tokens"]  # noqa: Y015
     _WhichOneofReturnType__input_tokens: _TypeAlias = _typing.Literal["input_tokens"]  # noqa: Y015
@@ -148,6 +154,8 @@ class Usage(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accepted_prediction_tokens) -> _WhichOneofReturnType__accepted_prediction_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_read_input_tokens) -> _WhichOneofReturnType__cache_read_input_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_1h_input_tokens) -> _WhichOneofReturnType__cache_write_1h_input_tokens | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_write_input_tokens) -> _WhichOneofReturnType__cache_write_input_tokens | None: ...
     @_typing.overload
@@ -174,6 +182,7 @@ class Cost(_message.Message):
     CACHE_READ_NANO_USD_FIELD_NUMBER: _builtins.int
     CACHE_WRITE_NANO_USD_FIELD_NUMBER: _builtins.int
     OUTPUT_NANO_USD_FIELD_NUMBER: _builtins.int
+    OTHER_NANO_USD_FIELD_NUMBER: _builtins.int
     PRICE_VERSION_FIELD_NUMBER: _builtins.int
     total_nano_usd: _builtins.int
     """Sum of the rest."""
@@ -185,6 +194,8 @@ class Cost(_message.Message):
     """Cache writes."""
     output_nano_usd: _builtins.int
     """Output."""
+    other_nano_usd: _builtins.int
+    """What is not billed by tokens: searches of a reranker."""
     price_version: _builtins.str
     """Version of the price list."""
     def __init__(
@@ -195,11 +206,12 @@ class Cost(_message.Message):
         cache_read_nano_usd: _builtins.int = ...,
         cache_write_nano_usd: _builtins.int = ...,
         output_nano_usd: _builtins.int = ...,
+        other_nano_usd: _builtins.int = ...,
         price_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "output_nano_usd", b"output_nano_usd", "price_version", b"price_version", "total_nano_usd", b"total_nano_usd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_read_nano_usd", b"cache_read_nano_usd", "cache_write_nano_usd", b"cache_write_nano_usd", "input_nano_usd", b"input_nano_usd", "other_nano_usd", b"other_nano_usd", "output_nano_usd", b"output_nano_usd", "price_version", b"price_version", "total_nano_usd", b"total_nano_usd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
