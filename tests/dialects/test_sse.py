@@ -41,6 +41,7 @@ lines = st.sampled_from(
         b"data: ",
         b"data: \xf0\x9f\x98\x80",
         b"event: ping",
+        b"event: ping\ndata: {}\n",
         b"id: 7",
         b"retry: 10",
         b": keep-alive",
@@ -59,6 +60,21 @@ bodies = st.lists(st.tuples(lines, st.sampled_from([b"\n", b"\n", b"\r\n", b"\r"
 def test_any_split_gives_the_frames_of_the_standard(mark: bytes, body: bytes, data: st.DataObject) -> None:
     body = mark + body
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=12)))
+    pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    assert framed(pieces) == reference(body)
+
+
+named = b"event: a\ndata: 1\n\n"
+odd = st.sampled_from(
+    [named, named, b"data: 2\n\n", b"data: 3\ndata: 4\n\n", b": c\n", b"event: b\n", b"id: 1\n", b"\n"]
+)
+
+
+@given(st.lists(odd | st.sampled_from([b"event:b\ndata: \n\n", b"event: d\ndata:5\n\n"]), max_size=12), st.data())
+def test_runs_of_named_events_with_something_between_them(between: list[bytes], data: st.DataObject) -> None:
+    """Runs take a short cut, which must notice where they end."""
+    body = b"".join(named * data.draw(st.integers(0, 6)) + one for one in between) + named * 4
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=3)))
     pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     assert framed(pieces) == reference(body)
 
