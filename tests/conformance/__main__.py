@@ -1,4 +1,4 @@
-"""`python -m tests.conformance RECORDINGS [--provider NAME] [--extra]`: the report; exit status 1 below 98 %."""
+"""`python -m tests.conformance RECORDINGS [--provider NAME]`: the report; exit status 1 below 99 %."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("recordings", type=Path, help="folder of recorded exchanges, one folder per provider in it")
     parser.add_argument("--provider", help="only the recordings of this provider")
-    parser.add_argument(
-        "--extra", action="store_true", help="also servers that follow a dialect without being its home"
-    )
     arguments = parser.parse_args()
     if not arguments.recordings.is_dir():
         print(f"{arguments.recordings} is not a folder")
         return 2
-    report = run(arguments.recordings, adapters(extra=arguments.extra), arguments.provider)
+    report = run(arguments.recordings, adapters(), arguments.provider)
     print("\n".join(report.lines()))
     return 0 if report.good else 1
 

@@ -1,7 +1,8 @@
 """What a family of APIs has to say about itself so that its dialect can be held against recordings.
 
-To add a family, write `tests/conformance/<family>.py` with a tuple `ADAPTERS` of `ChatAdapter` and `EmbedAdapter`
-objects, and name the module in `registry.py`. The runner does the rest for each recording that an adapter `covers`:
+To add a family, write `tests/conformance/<family>.py` with a tuple `ADAPTERS` of `ChatAdapter`, `EmbedAdapter` and
+`RerankAdapter` objects, and name the module in `registry.py`. The runner does the rest for each recording that an
+adapter `covers`:
 
   answer   (status < 400) `dialect.decode`, or framing and decoder over the body cut at seeded random places, must give
            what `read` gives, down to usage; a strict prefix of a stream must be interrupted.
@@ -23,12 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from parley import v1
 from parley_server.core.errors import GatewayError
 from parley_server.core.target import Target
-from parley_server.dialects.base import ChatDialect, EmbedDialect
+from parley_server.dialects.base import ChatDialect, EmbedDialect, RerankDialect
 from tests.conformance.recording import Recording
 
 
@@ -132,3 +133,26 @@ class EmbedAdapter(Adapter, Protocol):
     def normal(self, body: Any) -> Any: ...
 
     def failure(self, recording: Recording) -> type[GatewayError]: ...
+
+
+class RerankAdapter(Adapter, Protocol):
+    """A family of reranking APIs."""
+
+    operation: Literal["rerank"]
+
+    def dialect(self, recording: Recording) -> RerankDialect: ...
+
+    def target(self, recording: Recording) -> Target: ...
+
+    def read(self, recording: Recording) -> tuple[list[tuple[int, float]], Mapping[str, int]]:
+        """Indexes and scores, best first, and usage as in `Answer`."""
+        ...
+
+    def request(self, recording: Recording) -> v1.RerankRequest: ...
+
+    def normal(self, body: Any) -> Any: ...
+
+    def failure(self, recording: Recording) -> type[GatewayError]: ...
+
+
+AnyAdapter = ChatAdapter | EmbedAdapter | RerankAdapter

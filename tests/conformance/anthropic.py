@@ -47,17 +47,21 @@ class AnthropicAdapter:
 
     name = "anthropic"
 
-    def __init__(self, provider: str) -> None:
+    def __init__(
+        self, provider: str, *, apis: tuple[str, ...] = ("messages",), dialect: ChatDialect | None = None
+    ) -> None:
         self._provider = provider
+        self._apis = apis
+        self._dialect = dialect or AnthropicMessages()
 
     def covers(self, recording: Recording) -> bool:
-        return recording.api == "messages" and recording.provider == self._provider
+        return recording.api in self._apis and recording.provider == self._provider
 
     def out_of_scope(self, recording: Recording) -> str:
         return ""
 
     def dialect(self, recording: Recording) -> ChatDialect:
-        return AnthropicMessages()
+        return self._dialect
 
     def target(self, recording: Recording) -> Target:
         return Target(provider=recording.provider, model=recording.model)
@@ -173,6 +177,9 @@ def _usage(said: Mapping[str, Any]) -> dict[str, int]:
         if cached is not None:
             counts[ours] = cached
             counts["input_tokens"] += cached
+    by_life = said.get("cache_creation")
+    if by_life is not None and by_life.get("ephemeral_1h_input_tokens") is not None:
+        counts["cache_write_1h_input_tokens"] = by_life["ephemeral_1h_input_tokens"]
     counts["total_tokens"] = counts["input_tokens"] + counts["output_tokens"]
     details = said.get("output_tokens_details")
     if details:
@@ -221,5 +228,4 @@ def _turn(content: Any) -> Any:
     return blocks
 
 
-ADAPTERS = (AnthropicAdapter("anthropic"),)
-EXTRA = (AnthropicAdapter("azure-ai"),)
+ADAPTERS = (AnthropicAdapter("anthropic"), AnthropicAdapter("azure-ai"))

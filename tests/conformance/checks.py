@@ -7,14 +7,22 @@ import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from parley import v1
 from parley.fold import fold
 from parley_server.core.errors import GatewayError, StreamInterrupted
 from parley_server.core.target import Target
 from parley_server.dialects.base import ChatDialect
-from tests.conformance.adapter import Answer, ChatAdapter, EmbedAdapter, Inexpressible, ToolUse
+from tests.conformance.adapter import (
+    Answer,
+    AnyAdapter,
+    ChatAdapter,
+    EmbedAdapter,
+    Inexpressible,
+    RerankAdapter,
+    ToolUse,
+)
 from tests.conformance.recording import Recording
 
 _CUTS = (1 << 30, 2000, 200, 20)
@@ -31,18 +39,25 @@ class Miss:
     reason: str
 
 
-def check(adapter: ChatAdapter | EmbedAdapter, recording: Recording) -> tuple[list[Miss], list[str]]:
+def operation(adapter: AnyAdapter) -> Literal["chat", "embed", "rerank"]:
+    """What the APIs of an adapter do."""
+    if hasattr(adapter, "turn"):
+        return "chat"
+    return "rerank" if getattr(adapter, "operation", "") == "rerank" else "embed"
+
+
+def check(adapter: AnyAdapter, recording: Recording) -> tuple[list[Miss], list[str]]:
     """What is wrong, and which checks could not be made. An exception of the dialect is a miss."""
-    chat = hasattr(adapter, "turn")
+    does = operation(adapter)
     checks: dict[str, Callable[[Any, Recording], Iterator[str]]] = {}
     if recording.status >= 400:
         checks["error"] = _error
-    elif chat:
+    elif does == "chat":
         checks |= {"answer": _stream if recording.streamed else _unary, "replay": _replay}
     else:
-        checks["answer"] = _vectors
+        checks["answer"] = _vectors if does == "embed" else _ranking
     if isinstance(recording.request, dict):
-        checks["request"] = _request if chat else _embed_request
+        checks["request"] = _request if does == "chat" else _plain_request
     misses: list[Miss] = []
     notes: list[str] = []
     for name, run in checks.items():
@@ -198,7 +213,7 @@ def _request(adapter: ChatAdapter, recording: Recording) -> Iterator[str]:
     yield from unlike(adapter.normal(recording.request), adapter.normal(json.loads(call.body)))
 
 
-def _embed_request(adapter: EmbedAdapter, recording: Recording) -> Iterator[str]:
+def _plain_request(adapter: Any, recording: Recording) -> Iterator[str]:
     call = adapter.dialect(recording).encode(adapter.request(recording), adapter.target(recording))
     yield from unlike(adapter.normal(recording.request), adapter.normal(json.loads(call.body)))
 
@@ -254,7 +269,7 @@ def unlike(wanted: Any, found: Any, path: str = "") -> Iterator[str]:
             yield f"{path}: {_short(wanted)} expected, {_short(found)} found"
 
 
-# -------------------------------------------------------------------------------------------------- vectors and errors
+# ---------------------------------------------------------------------------------------- vectors, rankings and errors
 
 
 def _vectors(adapter: EmbedAdapter, recording: Recording) -> Iterator[str]:
@@ -278,7 +293,17 @@ def _vectors(adapter: EmbedAdapter, recording: Recording) -> Iterator[str]:
             yield f"vector {index} has wrong dimensions"
 
 
-def _error(adapter: ChatAdapter | EmbedAdapter, recording: Recording) -> Iterator[str]:
+def _ranking(adapter: RerankAdapter, recording: Recording) -> Iterator[str]:
+    wanted, usage = adapter.read(recording)
+    response = adapter.dialect(recording).decode(recording.body, adapter.target(recording))
+    found = [(result.index, result.score) for result in response.results]
+    if found != wanted:
+        yield f"ranking: {_short(wanted)} expected, {_short(found)} found"
+    if usage_of(response.usage) != dict(usage):
+        yield f"usage: {usage} expected, {usage_of(response.usage)} found"
+
+
+def _error(adapter: AnyAdapter, recording: Recording) -> Iterator[str]:
     target = adapter.target(recording)
     error = adapter.dialect(recording).error(recording.status, recording.headers, recording.body, target)
     expected = adapter.failure(recording)

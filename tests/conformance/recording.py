@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,22 +29,31 @@ class Recording:
     note: str
 
     @property
+    def folder(self) -> str:
+        """Name of the folder that the file is in."""
+        return self.file.partition("/")[0]
+
+    @property
     def streamed(self) -> bool:
-        """Whether the answer came as a stream: server-sent events or JSON lines."""
+        """Whether the answer came as a stream: server-sent events, JSON lines, or frames of an AWS event stream."""
         content_type = self.headers.get("content-type", "")
-        return self.status < 400 and ("event-stream" in content_type or "ndjson" in content_type)
+        told = any(kind in content_type for kind in ("event-stream", "eventstream", "ndjson"))
+        return self.status < 400 and (told or (not content_type and self.api.endswith("-stream")))
 
 
 def load(path: Path) -> Recording:
-    """The recording in a file."""
+    """The recording in a file; endpoint and provider are told by its path where it does not tell them itself.
+
+    Raises ValueError, LookupError, TypeError, AttributeError or OSError if it is none.
+    """
     raw = json.loads(path.read_text("utf-8"))
     response = raw["response"]
     body = response.get("body") or ""
     binary = response.get("body_encoding") == "base64"
     return Recording(
         file=f"{path.parent.name}/{path.name}",
-        provider=raw["provider"],
-        api=raw["api"],
+        provider=raw.get("provider") or path.parent.name,
+        api=raw.get("api") or path.name.partition("--")[0],
         model=raw.get("model") or "",
         path=raw.get("path") or "",
         tags=frozenset(raw.get("tags") or ()),
@@ -56,7 +65,6 @@ def load(path: Path) -> Recording:
     )
 
 
-def walk(root: Path, provider: str | None = None) -> Iterator[Recording]:
-    """The recordings below `root`, in the order of their names; those of one provider if asked."""
-    for path in sorted(root.glob(f"{provider or '*'}/*--*.json")):
-        yield load(path)
+def paths(folder: Path) -> list[Path]:
+    """The files of a provider's folder that should be recordings, in the order of their names."""
+    return sorted(path for path in folder.glob("*.json") if path.name != "index.json")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from tests.conformance.adapter import ChatAdapter, EmbedAdapter
+from tests.conformance.adapter import AnyAdapter
 
-FAMILIES = ("openai", "anthropic", "ollama")
-"""Modules of this package. Each has a tuple ADAPTERS, and may have EXTRA: for servers that merely follow it."""
+FAMILIES = ("openai", "openai_responses", "anthropic", "ollama", "rerank", "cohere", "gemini", "replicate", "bedrock")
+"""Modules of this package, each with a tuple ADAPTERS."""
 
 
-def adapters(*, extra: bool = False) -> list[ChatAdapter | EmbedAdapter]:
+def adapters() -> list[AnyAdapter]:
     """All adapters, in the order in which they are asked whether they cover a recording."""
     modules = [import_module(f"tests.conformance.{family}") for family in FAMILIES]
-    found = [adapter for module in modules for adapter in module.ADAPTERS]
-    return found + [adapter for module in modules for adapter in getattr(module, "EXTRA", ())] if extra else found
+    return [adapter for module in modules for adapter in module.ADAPTERS]

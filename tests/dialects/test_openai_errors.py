@@ -79,7 +79,7 @@ def test_classes(status: int, body: Any, expected: type[GatewayError]) -> None:
         (
             400,
             {"success": False, "errors": [{"code": 5007, "message": "no such model"}]},
-            InvalidRequest,
+            ModelNotFound,
             "no such model",
         ),
         (404, {"detail": "Not Found"}, ModelNotFound, "Not Found"),

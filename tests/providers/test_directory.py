@@ -73,7 +73,11 @@ class Shelf:
 
 
 class Cards:
-    """A catalogue of two models."""
+    """A catalogue of two models, both shut down on the twentieth day."""
+
+    def __init__(self) -> None:
+        self.day = 1
+        self.said: dict[tuple[str, str], v1.Model] = {}
 
     _cards: ClassVar = {
         ("labs", "known"): v1.Model(
@@ -90,11 +94,17 @@ class Cards:
         ),
     }
 
-    def get(self, provider: str, model: str) -> v1.Model | None:
+    def get(self, provider: str, model: str, owner: str) -> v1.Model | None:
         return self._cards.get((provider, model.removesuffix("-2026")))
 
-    def models(self, provider: str) -> Iterable[v1.Model]:
-        return [card for (name, _), card in self._cards.items() if name == provider]
+    def models(self, provider: str, owner: str) -> Iterable[v1.Model]:
+        return [card for (name, _), card in self._cards.items() if name == provider and self.day < 20]
+
+    def own(self, model: str, owner: str) -> v1.Model | None:
+        return self.said.get((owner, model))
+
+    def today(self) -> int:
+        return self.day
 
 
 def provider(name: str, *models: str, catalog: str = "", embeddings: bool = True) -> Provider:
@@ -116,7 +126,8 @@ class Shop:
     def __init__(self, shelf: Shelf, *providers: Provider) -> None:
         self.shelf = shelf
         self.changes = 0
-        self.directory = Directory({p.name: p for p in providers}, Cards(), shelf, on_change=self._changed)
+        self.cards = Cards()
+        self.directory = Directory({p.name: p for p in providers}, self.cards, shelf, on_change=self._changed)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -234,6 +245,51 @@ async def test_listeners_hear_of_changes_only() -> None:
     await shop.directory.refresh()
     await shop.directory.refresh()
     assert shop.changes == 4
+
+
+async def test_a_new_day_changes_what_the_catalogue_offers() -> None:
+    shop = Shop(Shelf(a=Unavailable("refused")), provider("a", "tuned", catalog="labs"))
+    await shop.directory.refresh()
+    assert shop.directory.ids() == ["a/known", "a/old", "a/tuned"]
+    changes = shop.changes
+    shop.cards.day = 20
+    await shop.directory.refresh()
+    await shop.directory.refresh()
+    assert shop.directory.ids() == ["a/tuned"]
+    assert shop.changes == changes + 1
+
+
+async def test_a_price_list_of_the_provider_replaces_that_of_the_catalogue() -> None:
+    own = v1.ModelPricing(input_nano_usd=1, tiers=[v1.PriceTier(service_tier="flex", input_nano_usd=0)])
+
+    class Priced(Cards):
+        def get(self, provider: str, model: str, owner: str) -> v1.Model | None:
+            return v1.Model(pricing=v1.ModelPricing(input_nano_usd=5, output_nano_usd=6, tiers=[v1.PriceTier()]))
+
+    directory = Directory({"a": provider("a", catalog="labs")}, Priced(), Shelf(), on_change=lambda: None)
+    directory._listed["a"] = [v1.Model(provider_model="one", pricing=own), v1.Model(provider_model="two")]
+    directory._merge()
+    one, two = directory.get("a/one"), directory.get("a/two")
+    assert one is not None
+    assert two is not None
+    assert one.pricing == own
+    assert two.pricing.output_nano_usd == 6
+
+
+async def test_the_operator_has_the_last_word() -> None:
+    shop = Shop(Shelf(a=[{"id": "known", "max_model_len": 5000}, "new"]), provider("a", catalog="labs"))
+    said = {
+        ("a", "known"): v1.Model(capabilities=["json-schema"], limits=v1.ModelLimits(context_tokens=700)),
+        ("a", "new"): v1.Model(operations=["embed"]),
+    }
+    shop.cards.said.update(said)
+    await shop.directory.refresh()
+    known, new = shop.directory.get("a/known"), shop.directory.get("a/new")
+    assert known is not None
+    assert new is not None
+    assert (known.limits.context_tokens, known.limits.max_output_tokens) == (700, 100)
+    assert list(known.capabilities) == ["json-schema"]
+    assert list(new.operations) == ["embed"]
 
 
 async def test_listeners_see_the_new_list() -> None:

@@ -26,9 +26,10 @@ from parley_server.core.secret import Secret
 from parley_server.core.target import Target
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import OpenAIEmbed
+from parley_server.dialects.tei import TEIRerank
 from parley_server.providers.auth import Bearer, Header, Open
 from parley_server.providers.base import Provider
-from parley_server.providers.endpoint import ChatEndpoint, EmbedEndpoint, Wire
+from parley_server.providers.endpoint import ChatEndpoint, EmbedEndpoint, RerankEndpoint, Wire
 from parley_server.transports.base import Outgoing
 from parley_server.transports.http import HttpTransport
 from tests.fakes import chat, context
@@ -604,3 +605,31 @@ async def test_an_error_once_and_then_an_answer_on_the_same_connection() -> None
             await at.embed("1")
         assert len((await at.embed("1")).embeddings) == 1
         assert len(at.upstream.connections) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------- reranking
+
+
+@pytest.mark.parametrize(("top_n", "kept"), [(None, [2, 0, 1]), (2, [2, 0]), (9, [2, 0, 1])])
+async def test_no_more_results_than_asked_for(top_n: int | None, kept: list[int]) -> None:
+    rows = [{"index": 0, "score": 0.5}, {"index": 1, "score": 0.1}, {"index": 2, "score": 0.9}]
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(200, json.dumps(rows))
+
+    async with scene(script) as here:
+        request = v1.RerankRequest(model="lab/m", query="q", documents=["a", "b", "c"], top_n=top_n)
+        endpoint = RerankEndpoint(here.wire(), TEIRerank())
+        async with await endpoint(request, context("rerank", streaming=False)) as reply:
+            assert [result.index for result in (await reply.response()).results] == kept
+
+
+async def test_a_document_that_was_not_sent_cannot_be_ranked() -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.answer(200, json.dumps([{"index": 3, "score": 0.5}]))
+
+    async with scene(script) as here:
+        request = v1.RerankRequest(model="lab/m", query="q", documents=["a", "b", "c"])
+        with pytest.raises(ProtocolError):
+            await RerankEndpoint(here.wire(), TEIRerank())(request, context("rerank", streaming=False))
+        assert here.transport.open == 0

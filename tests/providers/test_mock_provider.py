@@ -277,7 +277,7 @@ async def test_embeddings_of_tokens() -> None:
 async def test_listing() -> None:
     mock = Mock()
     models = await list_models(mock.card, mock.transport)
-    assert {model.id for model in models} == {"mock/echo", "mock/embed", "mock/m"}
+    assert {model.id for model in models} == {"mock/echo", "mock/embed", "mock/rerank", "mock/m"}
 
 
 @both

@@ -13,6 +13,8 @@ import structlog
 from parley import v1
 from parley_server.core.errors import GatewayError
 from parley_server.core.target import Target
+from parley_server.dialects.steps import SteppedModels
+from parley_server.providers import stepped
 from parley_server.providers.base import Provider
 from parley_server.providers.endpoint import Wire
 from parley_server.transports.base import Transport
@@ -25,10 +27,12 @@ log = structlog.get_logger("parley.models")
 
 
 class Catalog(Protocol):
-    """Limits, capabilities and prices of well-known models."""
+    """Limits, capabilities and prices of well-known models, and what the operator says of those of provider `owner`."""
 
-    def get(self, provider: str, model: str) -> v1.Model | None: ...
-    def models(self, provider: str) -> Iterable[v1.Model]: ...
+    def get(self, provider: str, model: str, owner: str) -> v1.Model | None: ...
+    def models(self, provider: str, owner: str) -> Iterable[v1.Model]: ...
+    def own(self, model: str, owner: str) -> v1.Model | None: ...
+    def today(self) -> int: ...
 
 
 class Directory:
@@ -77,6 +81,8 @@ class Directory:
             for provider in self._providers.values():
                 if provider.models is not None:
                     group.create_task(self._refresh(provider))
+        if self._catalog.today() != self._merged_on:  # a new day: models are deprecated, shut down, have another price
+            self._merge()
 
     async def keep_fresh(self, interval: float) -> None:
         """Refresh now and every `interval` seconds, until cancelled."""
@@ -100,12 +106,13 @@ class Directory:
             self._merge()
 
     def _merge(self) -> None:
+        self._merged_on = self._catalog.today()
         models: dict[str, v1.Model] = {}
         for provider in self._providers.values():
             listed = {model.provider_model: model for model in self._listed.get(provider.name, ())}
             names = listed.keys() | set(provider.known_models)
-            if provider.name not in self._listed:  # never reached: the catalogue says what to expect
-                names |= {model.provider_model for model in self._catalog.models(provider.catalog)}
+            if provider.name not in self._listed and not provider.own_names:  # never reached: this is to be expected
+                names |= {model.provider_model for model in self._catalog.models(provider.catalog, provider.name)}
             for name in names:
                 models[f"{provider.name}/{name}"] = self._merged(provider, name, listed.get(name))
         self._models = models
@@ -116,13 +123,13 @@ class Directory:
         self._on_change()
 
     def _merged(self, provider: Provider, name: str, listed: v1.Model | None) -> v1.Model:
-        """Facts of the catalogue, overlaid with what the provider says."""
+        """Facts of the catalogue, overlaid with what the provider says, and that with what the operator says."""
         model = self._card(provider.name, name) or v1.Model()
         if listed is not None:
-            for repeated in ("operations", "capabilities", "input_modalities", "output_modalities"):
-                if getattr(listed, repeated):
-                    model.ClearField(repeated)
-            model.MergeFrom(listed)
+            _overlay(model, listed)
+            own = self._catalog.own(provider.base_models.get(name, name), provider.name)
+            if own is not None:
+                _overlay(model, own)
         model.id, model.provider, model.provider_model = f"{provider.name}/{name}", provider.name, name
         if not model.operations:
             operations = provider.operations()  # nobody says what it does: whatever its provider does may work
@@ -135,7 +142,8 @@ class Directory:
         return model
 
     def _card(self, provider: str, name: str) -> v1.Model | None:
-        card = self._catalog.get(self._providers[provider].catalog, name)
+        owner = self._providers[provider]
+        card = self._catalog.get(owner.catalog, owner.base_models.get(name, name), owner.name)
         if card is None:
             return None
         model = v1.Model()
@@ -144,16 +152,37 @@ class Directory:
         return model
 
 
+def _overlay(model: v1.Model, facts: v1.Model) -> None:
+    """Put `facts` on top of `model`, each list as a whole."""
+    for repeated in ("operations", "capabilities", "input_modalities", "output_modalities"):
+        if getattr(facts, repeated):
+            model.ClearField(repeated)
+    if facts.HasField("pricing"):
+        model.ClearField("pricing")  # one price list or the other, never lines of both
+    model.MergeFrom(facts)
+
+
+async def probe(provider: Provider, transport: Transport) -> None:
+    """Raises what the provider's dialect or the transport raises, unless the provider answers as one of its kind."""
+    if isinstance(provider.models, SteppedModels):
+        wire = Wire(provider, Target(provider.name, ""), transport, connect_timeout=5)
+        await stepped.probe(wire, provider.models)
+    else:
+        await list_models(provider, transport)
+
+
 async def list_models(provider: Provider, transport: Transport) -> list[v1.Model]:
     """All models the provider lists, page by page. Raises what the provider's dialect or the transport raises."""
     dialect = provider.models
     if dialect is None:
         return []
     wire = Wire(provider, Target(provider.name, ""), transport, connect_timeout=5)
+    if isinstance(dialect, SteppedModels):
+        return await stepped.converse_models(wire, dialect)
     models: list[v1.Model] = []
     cursor = ""
     for _ in range(_PAGES):
-        incoming = await wire.send(dialect.encode(cursor), dialect, {})
+        incoming = await wire.send(dialect.encode(cursor), dialect)
         async with aclosing(incoming):
             body = await incoming.read(_PAGE_BYTES)
         page, cursor = dialect.decode(body, provider.name)

@@ -25,7 +25,8 @@ _ERROR_BODY_LIMIT = 1024 * 1024
 _ERROR_BODY_WAIT = 5.0  # seconds
 _PARALLEL_EMBED_CALLS = 4
 _LINGER = 0.25  # seconds to wait for the end of the body behind the end of the answer, to keep the connection
-_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
+_INPUT_TOKENS_HEADER = "x-amzn-bedrock-input-token-count"  # of embeddings whose bodies do not say it
 
 
 class _SaysErrors(Protocol):
@@ -41,15 +42,25 @@ class Wire:
         self._transport = provider.transport or transport
         self._connect_timeout = connect_timeout
 
-    async def send(self, call: HttpCall, dialect: _SaysErrors, outgoing: Mapping[str, str]) -> Incoming:
-        """The response, if its status is below 400; raises what the dialect makes of any other."""
+    async def send(self, call: HttpCall, dialect: _SaysErrors, ctx: Context | None = None) -> Incoming:
+        """The response, if its status is below 300; raises what the dialect makes of one of 400 or more.
+
+        A redirect is not followed: it would take the credential to where nobody has sent it.
+
+        `ctx`: the call it is for, which learns the headers of the response; None for what the gateway asks by itself.
+        """
         provider = self._provider
-        headers = {**provider.headers, **call.headers, **outgoing}
+        headers = {**provider.headers, **call.headers, **(ctx.outgoing if ctx is not None else {})}
         url = provider.url(call.path, self.target)
         for may_renew in (True, False):
             incoming = await self._exchange(Outgoing(call.method, url, headers, call.body))
-            if incoming.status < 400:
+            if ctx is not None:
+                ctx.answer_headers = incoming.headers
+            if incoming.status < 300:
                 return incoming
+            if incoming.status < 400:
+                await incoming.aclose()
+                raise self.named(_redirected(incoming.status), incoming)
             async with aclosing(incoming):
                 if incoming.status in (401, 403) and provider.auth.rejected(incoming.status) and may_renew:
                     continue
@@ -88,7 +99,7 @@ class ChatEndpoint:
         target = self._wire.target
         dialect = self._choose(request, target)
         call = dialect.encode(request, target, stream=ctx.streaming)
-        incoming = await self._wire.send(call, dialect, ctx.outgoing)
+        incoming = await self._wire.send(call, dialect, ctx)
         if ctx.streaming if call.streams is None else call.streams:
             owner = AsyncExitStack()
             owner.push_async_callback(incoming.aclose)
@@ -175,7 +186,7 @@ class EmbedEndpoint:
     async def _embed(self, request: v1.EmbedRequest, ctx: Context) -> v1.EmbedResponse:
         target = self._wire.target
         call = self._dialect.encode(request, target)
-        incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
+        incoming = await self._wire.send(call, self._dialect, ctx)
         try:
             async with aclosing(incoming):
                 body = await incoming.read(_BODY_LIMIT)
@@ -184,6 +195,10 @@ class EmbedEndpoint:
                 raise ProtocolError(f"{len(response.embeddings)} vectors came for {len(request.inputs)} inputs")
         except GatewayError as error:
             raise self._wire.named(error, incoming) from None
+        counted = incoming.headers.get(_INPUT_TOKENS_HEADER, "")
+        if counted.isdecimal() and not response.usage.HasField("input_tokens"):
+            response.usage.source = v1.Usage.SOURCE_PROVIDER
+            response.usage.input_tokens = response.usage.total_tokens = int(counted)
         _sign(response, target, call, incoming)
         return response
 
@@ -198,13 +213,15 @@ class RerankEndpoint:
     async def __call__(self, request: v1.RerankRequest, ctx: Context, /) -> Reply[v1.RerankResponse]:
         target = self._wire.target
         call = self._dialect.encode(request, target)
-        incoming = await self._wire.send(call, self._dialect, ctx.outgoing)
+        incoming = await self._wire.send(call, self._dialect, ctx)
         try:
             async with aclosing(incoming):
                 body = await incoming.read(_BODY_LIMIT)
             response = self._dialect.decode(body, target)
             if any(not 0 <= result.index < len(request.documents) for result in response.results):
                 raise ProtocolError("the provider ranked a document that was not sent")
+            if request.HasField("top_n"):
+                del response.results[request.top_n :]  # some servers rank all there are, whatever is asked for
         except GatewayError as error:
             raise self._wire.named(error, incoming) from None
         _sign(response, target, call, incoming)
@@ -234,6 +251,15 @@ def _joined(parts: list[v1.EmbedResponse]) -> v1.EmbedResponse:
             else:
                 whole.usage.ClearField(count)
     return whole
+
+
+def _redirected(status: int) -> ProtocolError:
+    error = ProtocolError(
+        f"the provider answered with a redirect ({status}), and none is followed: is its base URL right?",
+        provider_error=v1.ProviderError(http_status=status),
+    )
+    error.retryable = False
+    return error
 
 
 async def _beginning(incoming: Incoming) -> bytes:

@@ -17,6 +17,10 @@ from parley_server.transports.base import Transport
 ENTRY_POINTS = "parley.providers"
 
 
+class KindError(Exception):
+    """An installed package does not bring the kinds of providers that it says it does. Names it, and says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What the gateway lends to its providers."""

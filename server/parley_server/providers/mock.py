@@ -9,6 +9,7 @@ from pydantic import Field
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import OpenAIEmbed
 from parley_server.dialects.openai_models import OpenAIModels
+from parley_server.dialects.rerank import Rerank, RerankQuirks
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
 from parley_server.settings import KindSettings, Name
@@ -30,6 +31,7 @@ def card(name: str, settings: Mock, _shared: Shared) -> Provider:
         base_url="http://mock.invalid/v1",
         chat=OpenAIChat(Quirks.compatible()),
         embed=OpenAIEmbed(),
+        rerank=Rerank(RerankQuirks.jina()),
         models=OpenAIModels(),
         transport=MockTransport(settings.models, capture=capture),
     )

@@ -21,10 +21,17 @@ class Ollama(ProviderSettings):
 
     base_url: BaseUrl = Field("http://localhost:11434", description="Base URL.")
     api_key: SecretRef = Field(NO_SECRET, description="API key, for ollama.com.")
+    keep_alive: str | None = Field(
+        None,
+        pattern=r"^-?(\d+|(\d+(\.\d+)?(ms|s|m|h))+)$",
+        description="How long models stay loaded behind a call, such as 10m; 0: not at all, negative: for ever.",
+    )
 
 
 def card(name: str, settings: Ollama, _shared: Shared) -> Provider:
     """An Ollama server, in its native dialect."""
+    wish = settings.keep_alive
+    keep_alive = int(wish) if wish is not None and wish.lstrip("-").isdecimal() else wish  # a bare number is seconds
     return Provider(
         name=name,
         semconv_name="ollama",
@@ -32,8 +39,8 @@ def card(name: str, settings: Ollama, _shared: Shared) -> Provider:
         base_url=settings.base_url,
         auth=Bearer(settings.api_key),
         headers=settings.headers,
-        chat=OllamaChat(),
-        embed=OllamaEmbed(),
+        chat=OllamaChat(keep_alive),
+        embed=OllamaEmbed(keep_alive),
         models=OllamaModels(),
         known_models=settings.models,
     )

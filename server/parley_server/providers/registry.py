@@ -43,7 +43,7 @@ class Registry:
             raise OperationUnsupported(
                 f"the model {prefix}/{name} does not {operation}", facts={"model": f"{prefix}/{name}"}
             )
-        return provider, Target(prefix, name, card)
+        return provider, Target(prefix, name, card, provider.base_models.get(name, ""))
 
     def _by_bare_name(self, model: str) -> str:
         match self._listing.ids_of(model):

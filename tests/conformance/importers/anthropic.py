@@ -52,7 +52,7 @@ class Importer:
     def request(self) -> v1.ChatRequest:
         """The request. Raises Inexpressible if it breaks a rule of `parley.v1`."""
         body = self._body
-        request = v1.ChatRequest(model=f"{self._target.provider}/{body['model']}")
+        request = v1.ChatRequest(model=str(self._target))
         request.messages.extend(self._messages())
         for tool in body.get("tools") or ():
             request.tools.append(self._tool(tool))

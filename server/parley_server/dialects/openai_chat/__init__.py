@@ -38,4 +38,4 @@ class OpenAIChat:
         return ChunkDecoder(target, self._quirks)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
-        return error(status, headers, body, target)
+        return error(status, headers, body, target, too_long_status=self._quirks.too_long_status)

@@ -12,8 +12,10 @@ from parley import v1
 from parley_server.core.errors import ProtocolError
 from parley_server.core.target import Target
 from parley_server.dialects.base import load_object
+from parley_server.dialects.openai_chat.blocks import DETAILS, split_block
 from parley_server.dialects.openai_chat.errors import said_inside
 from parley_server.dialects.openai_chat.quirks import Quirks
+from parley_server.dialects.openai_chat.tags import IN_TAGS, split
 
 Body = Mapping[str, Any]
 
@@ -75,20 +77,26 @@ def _response(answer: Body, target: Target, quirks: Quirks) -> v1.ChatResponse:
     response.message.parts.extend(parts or [v1.Part(text="")])
     fill_route(response.route, answer, target)
     if said := told_usage(answer):
-        fill_usage(response.usage, said)
+        fill_usage(response.usage, said, apart=quirks.reasoning_apart)
     return response
 
 
 def _parts(message: Body, answer: Body, target: Target, quirks: Quirks) -> Iterator[v1.Part]:
     field = next((name for name in quirks.reasoning_fields if message.get(name)), "")
-    details = message.get("reasoning_details")
+    details = {name: message[name] for name in DETAILS if message.get(name)}
     if field or details:
         text = message[field] if field else ""
         yield v1.Part(
             reasoning=v1.ReasoningPart(text=text, redacted=not text),
-            replay_state=reasoning_state(field, details, target),
+            replay_state=reasoning_state(field, target, details=details),
         )
-    match message.get("content"):
+    content = message.get("content")
+    if quirks.think_tags and isinstance(content, str):
+        thought, content = split(content)
+        if thought:
+            state = reasoning_state(IN_TAGS, target)
+            yield v1.Part(reasoning=v1.ReasoningPart(text=thought), replay_state=state)
+    match content:
         case str(text) if text:
             yield v1.Part(text=text, citations=citations(message.get("annotations")))
         case [*blocks]:
@@ -113,7 +121,7 @@ def _call(call: dict[str, Any], made_up_id: str, target: Target) -> v1.Part:
         raise ProtocolError("the provider called a tool without naming it")
     part = v1.Part(
         tool_call=v1.ToolCall(
-            id=call.get("id") or made_up_id,
+            id=call_id(call) or made_up_id,
             name=function["name"],
             arguments_json=arguments(function.get("arguments")) or "{}",
         )
@@ -132,10 +140,10 @@ def content_block(block: Any, target: Target) -> Iterator[v1.Part]:
     match block:
         case {"type": "text", "text": str(text)}:
             yield v1.Part(text=text)
-        case {"type": "thinking", "thinking": thinking}:
-            pieces = thinking if isinstance(thinking, list) else [{"text": thinking}]
-            text = "".join(piece.get("text") or "" for piece in pieces if isinstance(piece, dict))
-            yield v1.Part(reasoning=v1.ReasoningPart(text=text))
+        case {"type": str()} if (thought := split_block(block)) is not None:
+            words, rest = thought
+            state = reasoning_state("", target, block=rest)
+            yield v1.Part(reasoning=v1.ReasoningPart(text=words), replay_state=state)
         case {"type": str()}:
             yield provider_part(block, target)
         case str(text):
@@ -153,6 +161,12 @@ def text(value: Any) -> str:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"a text is wanted, not {type(value).__name__}")
     return value or ""
+
+
+def call_id(call: Body) -> str:
+    """The ID of a tool call, or of a fragment of one; Mistral has written "null" where there was none."""
+    said = text(call.get("id"))
+    return "" if said == "null" else said
 
 
 def arguments(value: Any) -> str:
@@ -176,11 +190,15 @@ def replay_state(kept: Mapping[str, Any], target: Target) -> v1.ReplayState:
     return v1.ReplayState(provider=target.provider, model=target.model, data=orjson.dumps(kept))
 
 
-def reasoning_state(field: str, details: Any, target: Target) -> v1.ReplayState:
-    """The field that reasoning text came in, and blocks that must go back unchanged."""
+def reasoning_state(
+    field: str, target: Target, *, details: Body | None = None, block: Body | None = None
+) -> v1.ReplayState:
+    """The field or the block that reasoning text came in, and by field blocks that must go back unchanged."""
     kept: dict[str, Any] = {"field": field} if field else {}
     if details:
-        kept["reasoning_details"] = details
+        kept |= details
+    if block is not None:
+        kept["block"] = block
     return replay_state(kept, target)
 
 
@@ -252,19 +270,34 @@ def told_usage(answer: Body) -> Body | None:
     return said if isinstance(said, dict) else None
 
 
-def fill_usage(usage: v1.Usage, said: Body, source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROVIDER) -> None:
-    """Inclusive totals. xAI leaves reasoning out of `completion_tokens`: the total gives it away."""
+def fill_usage(
+    usage: v1.Usage,
+    said: Body,
+    source: v1.Usage.Source.ValueType = v1.Usage.SOURCE_PROVIDER,
+    *,
+    apart: bool = False,
+) -> None:
+    """Inclusive totals, where some servers leave parts out. `apart` is `Quirks.reasoning_apart`.
+
+    xAI counts reasoning beside `completion_tokens`, which the total gives away; its cache reads may be beside
+    `prompt_tokens`, which is so where they are more.
+    """
     usage.source = source
     prompt, total = _count(said, "prompt_tokens"), _count(said, "total_tokens")
     completion = _count(said, "completion_tokens")
-    of_prompt = said.get("prompt_tokens_details") or {}
+    of_prompt = said.get("prompt_tokens_details") or said.get("prompt_token_details") or {}
     of_completion = said.get("completion_tokens_details") or {}
     reasoning = _count(of_completion, "reasoning_tokens")
-    if reasoning and completion is not None and total == (prompt or 0) + completion + reasoning:
-        completion += reasoning
+    if reasoning and completion is not None:
+        beside = total == (prompt or 0) + completion + reasoning
+        completion += reasoning if beside or (apart and reasoning > completion) else 0
     read = _count(of_prompt, "cached_tokens")
     if read is None:
-        read = _count(said, "prompt_cache_hit_tokens", "cached_tokens")
+        read = _count(said, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+    if read and prompt is not None and read > prompt:
+        prompt += read
+    if total is not None and prompt is not None:
+        total = max(total, prompt + (completion or 0))
     for name, count in (
         ("input_tokens", prompt),
         ("output_tokens", completion),

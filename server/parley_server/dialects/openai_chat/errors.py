@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from parley import v1
 from parley_server.core.errors import (
-    AttemptTimeout,
     ContextLengthExceeded,
     CredentialsRejected,
     GatewayError,
     InvalidRequest,
     ModelNotFound,
-    Overloaded,
     PromptBlocked,
     QuotaExhausted,
     RateLimited,
@@ -27,89 +24,24 @@ from parley_server.core.errors import (
 )
 from parley_server.core.target import Target
 from parley_server.dialects.hints import provider_text, retry_after
-
-_BY_WORD: dict[str, type[GatewayError]] = {
-    "context_length_exceeded": ContextLengthExceeded,
-    "exceed_context_size_error": ContextLengthExceeded,  # llama.cpp
-    "token_limit_exceeded": ContextLengthExceeded,
-    "string_above_max_length": InvalidRequest,
-    "insufficient_quota": QuotaExhausted,
-    "credit_balance_exhausted": QuotaExhausted,
-    "billing_hard_limit_reached": QuotaExhausted,
-    "billing_not_active": QuotaExhausted,
-    "exceeded_current_quota_error": QuotaExhausted,  # Moonshot
-    "payment_required": QuotaExhausted,
-    "budget_exceeded": QuotaExhausted,  # LiteLLM
-    "Arrearage": QuotaExhausted,  # DashScope
-    "rate_limit_exceeded": RateLimited,
-    "rate_limit_error": RateLimited,
-    "rate_limit_reached_error": RateLimited,
-    "slow_down": RateLimited,
-    "invalid_api_key": CredentialsRejected,
-    "authentication_error": CredentialsRejected,
-    "invalid_authentication_error": CredentialsRejected,
-    "model_not_found": ModelNotFound,
-    "ModelNotFound": ModelNotFound,
-    "content_policy_violation": PromptBlocked,
-    "content_filter": PromptBlocked,
-    "moderation_blocked": PromptBlocked,
-    "data_inspection_failed": PromptBlocked,
-    "server_is_overloaded": Overloaded,
-    "service_unavailable_error": Overloaded,
-    "engine_overloaded_error": Overloaded,
-    "overloaded_error": Overloaded,
-    "capacity_exceeded": Overloaded,  # Groq
-    "provider_overloaded": Overloaded,
-    "payload_too_large": RequestTooLarge,
-    "server_error": Unavailable,
-    "internal_server_error": Unavailable,
-    "InternalServerError": Unavailable,
-    "invalid_request_error": InvalidRequest,
-    "BadRequestError": InvalidRequest,
-}
-_BY_STATUS: dict[int, type[GatewayError]] = {
-    401: CredentialsRejected,
-    402: QuotaExhausted,
-    403: CredentialsRejected,
-    404: ModelNotFound,
-    408: AttemptTimeout,
-    413: RequestTooLarge,
-    429: RateLimited,
-    498: Overloaded,
-    503: Overloaded,
-    504: AttemptTimeout,
-    524: AttemptTimeout,
-    529: Overloaded,
-}
-_TOO_LONG = re.compile(
-    r"context (?:length|window|size)|maximum context|exceeded model token limit|(?:prompt|input) is too long"
-    r"|too many tokens|range of input length",
-    re.IGNORECASE,
+from parley_server.dialects.openai_chat.codes import (
+    BAD_KEY,
+    BLOCKED,
+    BUSINESS,
+    BY_STATUS,
+    BY_WORD,
+    CLOUDFLARE,
+    FIELDS,
+    LIMIT,
+    NO_MODEL,
+    NO_MONEY,
+    NOT_THE_WINDOW,
+    REQUESTED,
+    SENTENCES,
+    TOO_LONG,
 )
-_BAD_KEY = re.compile(r"(?:incorrect|invalid) api key", re.IGNORECASE)
-_LIMIT = re.compile(r"(?:context (?:length|window|size)(?: is| of)?|token limit:?) ?\(?(\d+)", re.IGNORECASE)
-_REQUESTED = re.compile(r"(?:resulted in|requested:?(?: about)?|request \() ?(\d+)", re.IGNORECASE)
-_FIELDS = {
-    "temperature": "sampling.temperature",
-    "top_p": "sampling.top_p",
-    "max_tokens": "sampling.max_output_tokens",
-    "max_completion_tokens": "sampling.max_output_tokens",
-    "presence_penalty": "sampling.presence_penalty",
-    "frequency_penalty": "sampling.frequency_penalty",
-    "logit_bias": "sampling.logit_bias",
-    "logprobs": "sampling.top_logprobs",
-    "top_logprobs": "sampling.top_logprobs",
-    "stop": "sampling.stop_sequences",
-    "seed": "sampling.seed",
-    "reasoning_effort": "reasoning.effort",
-    "verbosity": "output.verbosity",
-    "response_format": "output",
-    "tool_choice": "tool_choice",
-    "parallel_tool_calls": "tool_choice.parallel_tool_calls",
-    "service_tier": "routing.service_tier",
-    "dimensions": "dimensions",
-}
-"""Paths of ours that a body field at fault stands for. Messages and tools are numbered differently on the wire."""
+
+_LONGEST_LOADING = 3600.0  # seconds; more is no time to wait for a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +54,19 @@ class Said:
     param: str = ""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """The error object, for what only some servers say."""
+    enveloped: bool = False
+    """It came in Cloudflare's envelope of `success` and `errors`."""
 
 
-def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
-    """What a status of 400 or more means. Header names are in lower case. Never raises."""
+def error(
+    status: int, headers: Mapping[str, str], body: bytes, target: Target, *, too_long_status: int = 0
+) -> GatewayError:
+    """What a status of 400 or more means. Header names are in lower case. Never raises.
+
+    `too_long_status`: one that says that the prompt does not fit the window, whatever it says elsewhere.
+    """
     said = _heard(body)
-    found = _named(_classify(status, said), status, said, target)
+    found = _named(_classify(status, said, too_long_status), status, said, target)
     found.retry_after = retry_after(headers)
     if found.provider_error is not None:
         found.provider_error.request_id = headers.get("x-request-id", "")[:128]
@@ -136,6 +75,9 @@ def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) 
             found.retryable = True
         case "false":
             found.retryable = False
+    match said.detail.get("estimated_time"):  # Hugging Face, while a model loads
+        case int() | float() as seconds if found.retry_after is None and 0 < seconds < _LONGEST_LOADING:
+            found.retry_after = float(seconds)
     if not found.retryable:
         found.retry_after = None
     return found
@@ -148,34 +90,43 @@ def said_inside(answer: Mapping[str, Any], target: Target) -> GatewayError:
     return _named(_classify(status, said), 200, said, target)
 
 
-def _classify(status: int, said: Said) -> type[GatewayError]:
+def _classify(status: int, said: Said, too_long_status: int = 0) -> type[GatewayError]:
     meta = said.detail.get("metadata")
     words = (said.code, str(meta.get("error_type") or "") if isinstance(meta, dict) else "", said.type)
-    found = next((_BY_WORD[word] for word in words if word in _BY_WORD), None)
-    if found is InvalidRequest or found is None:
-        found = _BY_STATUS.get(status) or found or (InvalidRequest if status < 500 else Unavailable)
-    if found in (InvalidRequest, RequestTooLarge) and _TOO_LONG.search(said.message) and said.code not in _BY_WORD:
+    found = _by_number(said) or next((BY_WORD[word] for word in words if word in BY_WORD), None)
+    if found in (InvalidRequest, None) and status == too_long_status:
         return ContextLengthExceeded
-    if found is InvalidRequest and _BAD_KEY.search(said.message):  # xAI answers 400
+    if found is InvalidRequest or found is None:
+        found = BY_STATUS.get(status) or found or (InvalidRequest if status < 500 else Unavailable)
+    if found in (InvalidRequest, RequestTooLarge) and said.code not in NOT_THE_WINDOW and TOO_LONG.search(said.message):
+        return ContextLengthExceeded
+    if said.code == "invalid_prompt":  # OpenAI: its policies forbid it; OpenRouter has the word as a kind, for nonsense
+        return PromptBlocked
+    if found is InvalidRequest and BAD_KEY.search(said.message):  # xAI answers 400, as in the next line
         return CredentialsRejected
+    if found is InvalidRequest and NO_MODEL.match(said.message):
+        return ModelNotFound
+    if found in (CredentialsRejected, RateLimited) and status != 401 and NO_MONEY.search(said.message):
+        return QuotaExhausted
+    if found is CredentialsRejected and status == 403 and BLOCKED.search(said.message + _raw(meta)):  # xAI
+        return PromptBlocked
     if found is CredentialsRejected and isinstance(meta, dict) and "flagged_input" in meta:  # OpenRouter's moderation
         return PromptBlocked
     return found
 
 
-_SENTENCES: dict[type[GatewayError], str] = {
-    AttemptTimeout: "timed out",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    CredentialsRejected: "rejected the gateway's credentials",
-    InvalidRequest: "found the request invalid",
-    ModelNotFound: "does not know the model",
-    Overloaded: "is overloaded",
-    PromptBlocked: "blocked the prompt",
-    QuotaExhausted: "has no quota left for this account",
-    RateLimited: "limits the rate of requests",
-    RequestTooLarge: "found the request too large",
-    Unavailable: "failed",
-}
+def _by_number(said: Said) -> type[GatewayError] | None:
+    """What a numeric code means to the servers that have such codes of their own, which their shapes give away."""
+    if not said.code.isdecimal():
+        return None
+    if said.enveloped:
+        return CLOUDFLARE.get(int(said.code))
+    return BUSINESS.get(said.code) if isinstance(said.detail.get("code"), str) and not said.type else None
+
+
+def _raw(meta: Any) -> str:
+    """What the server behind OpenRouter said, which is told as text."""
+    return str(meta.get("raw") or "")[:8192] if isinstance(meta, dict) else ""
 
 
 def _named(found: type[GatewayError], status: int, said: Said, target: Target) -> GatewayError:
@@ -183,13 +134,15 @@ def _named(found: type[GatewayError], status: int, said: Said, target: Target) -
     violations = []
     if said.param:
         facts["param"] = provider_text(said.param)[:128]
-    if issubclass(found, InvalidRequest) and said.param in _FIELDS:
-        violations.append(Violation(_FIELDS[said.param], "refused by the provider", "PROVIDER_REFUSED"))
+    if issubclass(found, InvalidRequest) and said.param in FIELDS:
+        violations.append(Violation(FIELDS[said.param], "refused by the provider", "PROVIDER_REFUSED"))
+    if found is PromptBlocked and (categories := _categories(said)):
+        facts["categories"] = categories
     if found is ContextLengthExceeded:
         facts |= _lengths(said)
         violations = [Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")]
     return found(
-        f"{target.provider} {_SENTENCES[found]}",
+        f"{target.provider} {SENTENCES[found]}",
         facts=facts,
         violations=violations,
         provider_error=v1.ProviderError(
@@ -203,8 +156,18 @@ def _named(found: type[GatewayError], status: int, said: Said, target: Target) -
     )
 
 
+def _categories(said: Said) -> str:
+    """What Azure's filter found in the prompt, by its own names: "hate,jailbreak"."""
+    inner = said.detail.get("innererror") or said.detail.get("inner_error")
+    results = inner.get("content_filter_result") if isinstance(inner, dict) else None
+    if not isinstance(results, dict):
+        return ""
+    found = [name for name, result in results.items() if isinstance(result, dict) and result.get("filtered")]
+    return provider_text(",".join(sorted(found)))[:128]
+
+
 def _lengths(said: Said) -> dict[str, str]:
-    limit, requested = _LIMIT.search(said.message), _REQUESTED.search(said.message)
+    limit, requested = LIMIT.search(said.message), REQUESTED.search(said.message)
     told = {
         "limitTokens": limit.group(1) if limit else said.detail.get("n_ctx"),
         "requestedTokens": requested.group(1) if requested else said.detail.get("n_prompt_tokens"),
@@ -239,9 +202,10 @@ def _of_object(value: Mapping[str, Any]) -> Said:
         case {"error": [str(message), *_]}:
             return Said(message=message)
         case {"error": str(message)}:
-            return Said(message=message, code=_word(value.get("code")), type=_word(value.get("type")))
+            kind = _word(value.get("type")) or _word(value.get("error_type"))
+            return Said(message=message, code=_word(value.get("code")), type=kind, detail=value)
         case {"errors": [dict() as inner, *_]}:
-            return _of_fields(inner)
+            return replace(_of_fields(inner), enveloped="success" in value)
         case _:
             return _of_fields(value)
 
@@ -250,8 +214,8 @@ def _of_fields(value: Mapping[str, Any]) -> Said:
     message = value.get("message") or value.get("detail") or ""
     return Said(
         message=message if isinstance(message, str) else orjson.dumps(message).decode(),
-        type=_word(value.get("type")),
-        code=_word(value.get("code")),
+        type=_word(value.get("type")) or _word(value.get("error_type")),
+        code=_word(value.get("code")) or _word(value.get("error_code")),
         param=_word(value.get("param")),
         detail=value,
     )

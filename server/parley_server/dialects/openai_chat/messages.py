@@ -8,32 +8,26 @@ half a question helps nobody.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import Any
 
 import orjson
 from google.protobuf.duration_pb2 import Duration
 
 from parley import v1
-from parley_server.core.errors import UnsupportedParameter, Violation
 from parley_server.core.target import Target
 from parley_server.dialects.base import Wishes
+from parley_server.dialects.openai_chat.blocks import DETAILS, bare_block, fill_block
+from parley_server.dialects.openai_chat.media import Media, unsayable
 from parley_server.dialects.openai_chat.quirks import Quirks
+from parley_server.dialects.openai_chat.tags import CLOSE, IN_TAGS, OPEN
+from parley_server.dialects.openai_chat.thinking import is_off
+from parley_server.dialects.openai_chat.tools import short_id
+from parley_server.dialects.openai_chat.turns import one_result_each
 
 Body = dict[str, Any]
 
 _MOST_BREAKPOINTS = 4
-_AUDIO_FORMATS = {
-    "audio/wav": "wav",
-    "audio/x-wav": "wav",
-    "audio/wave": "wav",
-    "audio/vnd.wave": "wav",
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-}
-_DETAILS = {v1.IMAGE_DETAIL_LOW: "low", v1.IMAGE_DETAIL_HIGH: "high", v1.IMAGE_DETAIL_ORIGINAL: "original"}
-
-
+_CACHE_CONTROL = "cache_control"
 _ONLY_TEXT = {"type", "text"}  # keys of a text part with nothing else to say
 
 
@@ -45,6 +39,9 @@ class Messages:
         self._target = target
         self._quirks = quirks
         self._wishes = wishes
+        self._media = Media(target, quirks, wishes)
+        self.recalls = False
+        """Whether reasoning is sent back; known once all is encoded."""
         self._surplus: int | None = None  # breakpoints beyond the possible ones, once there is a breakpoint
 
     def encode(self) -> list[Body]:
@@ -55,7 +52,9 @@ class Messages:
             path = f"messages[{index}]"
             if message.role == v1.ROLE_ASSISTANT:
                 self._give(messages, attachments)
-                messages.append(self._assistant(message, path))
+                said = self._assistant(message, path)
+                if self._quirks.empty_turns or said.get("content") or said.get("tool_calls"):
+                    messages.append(said)
                 continue
             if (words := _only_words(message)) is not None:  # nearly every message
                 self._give(messages, attachments)
@@ -72,9 +71,13 @@ class Messages:
                 self._give(messages, attachments)
                 messages.append(self._named(message, {"role": self._role(message.role), "content": content}, path))
         self._give(messages, attachments)
+        if self._quirks.one_result_a_turn:
+            messages = one_result_each(messages)
         for said in messages:
             if isinstance(said.get("content"), list):
                 said["content"] = self._shortest(said["content"], "" if said["role"] == "assistant" else "\n\n")
+        if self._quirks.prefix_field and messages and messages[-1]["role"] == "assistant":
+            messages[-1][self._quirks.prefix_field] = True
         return messages
 
     def _role(self, role: v1.Role.ValueType) -> str:
@@ -112,7 +115,7 @@ class Messages:
     def _content(self, part: v1.Part, role: v1.Role.ValueType, path: str) -> Any:
         kind = part.WhichOneof("kind")
         if kind not in ("text", "provider_part") and role in (v1.ROLE_SYSTEM, v1.ROLE_DEVELOPER):
-            raise self._unsayable(path, f"instructions are text only, not {kind}")
+            raise unsayable(self._target, path, f"instructions are text only, not {kind}")
         said = self._said(part, kind, path)
         if part.HasField("replay_state"):
             self._drop_state(path)
@@ -125,48 +128,17 @@ class Messages:
             case "text":
                 return {"type": "text", "text": part.text}
             case "image":
-                return self._image(part.image, path)
+                return self._media.image(part.image, path)
             case "audio":
-                return self._audio(part.audio, path)
+                return self._media.audio(part.audio, path)
             case "document":
-                return self._document(part.document, path)
+                return self._media.document(part.document, path)
             case "provider_part" if part.provider_part.provider == self._target.provider:
                 return orjson.Fragment(part.provider_part.json)
             case "provider_part":
-                raise self._unsayable(path, f"it does not know parts of {part.provider_part.provider}")
+                raise unsayable(self._target, path, f"it does not know parts of {part.provider_part.provider}")
             case _:
-                raise self._unsayable(path, f"{kind} cannot stand in this message")
-
-    def _image(self, image: v1.ImagePart, path: str) -> Body:
-        said: Body = {"url": image.source.uri or _data_url(image.source)}
-        if image.detail == v1.IMAGE_DETAIL_MEDIUM:
-            self._wishes.unmet(f"{path}.image.detail", "there is no medium detail; the provider chooses")
-        elif image.detail:
-            said["detail"] = _DETAILS[image.detail]
-        return {"type": "image_url", "image_url": said}
-
-    def _audio(self, audio: v1.AudioPart, path: str) -> Body:
-        source = audio.source
-        if source.WhichOneof("source") == "uri":
-            raise self._unsayable(f"{path}.audio.source.uri", "audio goes as bytes only, not by URI")
-        form = _AUDIO_FORMATS.get(source.mime_type.partition(";")[0].strip().lower())
-        if form is None:
-            raise self._unsayable(f"{path}.audio.source.mime_type", "audio is WAV or MP3 here")
-        return {"type": "input_audio", "input_audio": {"data": b64encode(source.data).decode(), "format": form}}
-
-    def _document(self, document: v1.DocumentPart, path: str) -> Body:
-        source = document.source
-        if document.citations_enabled:
-            self._wishes.unmet(f"{path}.document.citations_enabled", "there are no citations into documents here")
-        if source.WhichOneof("source") == "uri":
-            raise self._unsayable(f"{path}.document.source.uri", "documents go as bytes only, not by URI")
-        if source.mime_type.startswith("text/"):
-            above = [line for line in (document.title, document.context) if line]
-            return {"type": "text", "text": "\n\n".join((*above, source.data.decode("utf-8", "replace")))}
-        if document.context:
-            self._wishes.unmet(f"{path}.document.context", "there is no place for context beside a document here")
-        name = document.title or ("document.pdf" if source.mime_type == "application/pdf" else "document")
-        return {"type": "file", "file": {"filename": name, "file_data": _data_url(source)}}
+                raise unsayable(self._target, path, f"{kind} cannot stand in this message")
 
     def _mark(self, said: Any, breakpoint_: v1.CacheBreakpoint, path: str) -> None:
         path = f"{path}.cache_breakpoint"
@@ -174,11 +146,13 @@ class Messages:
             return
         if not self._quirks.cache_breakpoints:
             self._wishes.unmet(path, f"{self._target.provider} takes no breakpoints")
-        elif not isinstance(said, dict) or said["type"] != "text":
+        elif not isinstance(said, dict) or (
+            said["type"] != "text" and self._quirks.cache_breakpoints != _CACHE_CONTROL
+        ):
             self._wishes.unmet(path, "only text takes a breakpoint here")
         elif self._is_surplus():
             self._wishes.unmet(path, f"at most {_MOST_BREAKPOINTS} breakpoints are possible; the last ones count")
-        elif self._quirks.cache_breakpoints == "cache_control":
+        elif self._quirks.cache_breakpoints == _CACHE_CONTROL:
             said["cache_control"] = {"type": "ephemeral"}
             if breakpoint_.ttl.ToSeconds() > 300:
                 said["cache_control"]["ttl"] = "1h"
@@ -203,15 +177,18 @@ class Messages:
         for number, part in enumerate(result.parts):
             here = f"{path}.tool_result.parts[{number}]"
             said = self._content(part, v1.ROLE_TOOL, here)
-            (texts if isinstance(said, dict) and said["type"] == "text" else others).append(said)
+            plain = isinstance(said, dict) and said["type"] == "text"
+            (texts if plain or self._quirks.media_in_results else others).append(said)
         if others:
             attachments.append({"type": "text", "text": f"Attached to the result of tool call {result.tool_call_id}:"})
             attachments.extend(others)
         if not texts:
             texts = [{"type": "text", "text": "The result is attached to the next user message." if others else ""}]
         if result.is_error:
+            if texts[0].get("type") != "text":
+                texts.insert(0, {"type": "text", "text": ""})
             texts[0]["text"] = f"Error: {texts[0]['text']}"
-        return {"role": "tool", "tool_call_id": result.tool_call_id, "content": texts}
+        return {"role": "tool", "tool_call_id": self._id(result.tool_call_id), "content": texts}
 
     # ------------------------------------------------------------------------------------------------ assistant turns
 
@@ -223,6 +200,8 @@ class Messages:
             here = f"{path}.parts[{number}]"
             kind = part.WhichOneof("kind")
             match kind:
+                case "text" if not part.text and not self._quirks.empty_turns:
+                    continue
                 case "text":
                     content.append(self._content(part, message.role, here))
                 case "refusal" if self._quirks.refusal_field:
@@ -230,7 +209,7 @@ class Messages:
                 case "refusal":
                     content.append({"type": "text", "text": part.refusal.text})
                 case "reasoning":
-                    self._reasoning(said, part, here)
+                    self._reasoning(said, content, part, here)
                 case "tool_call":
                     calls.append(self._call(part, here))
                 case "provider_part" if part.provider_part.provider != self._target.provider:
@@ -246,19 +225,24 @@ class Messages:
                         case _:
                             content.append(block)
                 case _:
-                    raise self._unsayable(here, f"{kind} cannot stand in an assistant message")
+                    raise unsayable(self._target, here, f"{kind} cannot stand in an assistant message")
         if content:
             said["content"] = content
         elif not calls and "refusal" not in said and "audio" not in said:
             said["content"] = ""
         if calls:
             said["tool_calls"] = calls
+            self._stand_in(said)
         return self._named(message, said, path)
 
     def _call(self, part: v1.Part, path: str) -> Body:
         call = part.tool_call
         arguments = call.arguments_json or "{}"
-        said: Body = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+        said: Body = {
+            "id": self._id(call.id),
+            "type": "function",
+            "function": {"name": call.name, "arguments": arguments},
+        }
         if part.HasField("replay_state"):
             extra = self._state(part.replay_state, same_model=True).get("extra_content")
             if isinstance(extra, dict):
@@ -267,24 +251,47 @@ class Messages:
                 self._drop_state(path)
         return said
 
-    def _reasoning(self, said: Body, part: v1.Part, path: str) -> None:
+    def _reasoning(self, said: Body, content: list[Any], part: v1.Part, path: str) -> None:
+        quirks, text = self._quirks, part.reasoning.text
         state = part.replay_state if part.HasField("replay_state") else None
         foreign = state is not None and state.provider != self._target.provider
-        if foreign or not self._quirks.reasoning_replay or not self._quirks.reasoning_fields:
+        if foreign or not quirks.reasoning_replay or not (quirks.reasoning_fields or quirks.reasoning_blocks):
             self._wishes.unmet(path, f"reasoning is not sent back to {self._target.provider}", "REPLAY_STATE_DROPPED")
             return
+        self.recalls = True
+        own = state is not None and state.model == self._target.model
         kept = self._state(state, same_model=False) if state is not None else {}
-        field = kept.get("field")
-        if field not in self._quirks.reasoning_fields:
-            field = self._quirks.reasoning_fields[0]
-        if part.reasoning.text:
-            said[field] = said.get(field, "") + part.reasoning.text
-        details = kept.get("reasoning_details")
-        if isinstance(details, list):
-            if state is not None and state.model == self._target.model:
-                said.setdefault("reasoning_details", []).extend(details)
-            else:
-                self._drop_state(path)
+        field, block = kept.get("field"), kept.get("block")
+        if isinstance(block, dict) or quirks.reasoning_blocks:
+            if isinstance(block, dict) and own:
+                content.append(fill_block(block, text))
+            elif text:
+                kind = block.get("type") if isinstance(block, dict) else quirks.reasoning_blocks
+                content.append(bare_block(kind, text))
+                if isinstance(block, dict) and block != bare_block(kind, ""):
+                    self._drop_state(path)
+        elif field == IN_TAGS:
+            content.append({"type": "text", "text": f"{OPEN}{text}{CLOSE}\n\n"})
+        elif text:
+            name = field if field in quirks.reasoning_fields else quirks.reasoning_fields[0]
+            said[name] = said.get(name, "") + text
+        for name in DETAILS:
+            if isinstance(details := kept.get(name), list):
+                if own:
+                    said.setdefault(name, []).extend(details)
+                else:
+                    self._drop_state(path)
+
+    def _stand_in(self, said: Body) -> None:
+        """One space for reasoning that the server wants to see and nobody has any more."""
+        quirks = self._quirks
+        if not quirks.reasoning_placeholder or is_off(self._request.reasoning):
+            return
+        if not any(name in said for name in quirks.reasoning_fields):
+            said[quirks.reasoning_fields[0]] = " "
+
+    def _id(self, call_id: str) -> str:
+        return short_id(call_id) if self._quirks.short_tool_ids else call_id
 
     def _state(self, state: v1.ReplayState, *, same_model: bool) -> Body:
         """What this dialect once put into `state`; empty if it did not mint it."""
@@ -300,10 +307,6 @@ class Messages:
         self._wishes.unmet(
             f"{path}.replay_state", f"state that {self._target} did not mint is left out", "REPLAY_STATE_DROPPED"
         )
-
-    def _unsayable(self, path: str, why: str) -> UnsupportedParameter:
-        message = f"{self._target}: {why}"
-        return UnsupportedParameter(message, violations=[Violation(path, why, "UNSUPPORTED_CONTENT")])
 
 
 def cache_ttl(ttl: Duration, path: str, wishes: Wishes) -> str:
@@ -321,10 +324,6 @@ def _only_words(message: v1.Message) -> str | None:
     if len(parts) != 1 or (part := parts[0]).WhichOneof("kind") != "text":
         return None
     return None if part.HasField("cache_breakpoint") or part.HasField("replay_state") else part.text
-
-
-def _data_url(source: v1.MediaSource) -> str:
-    return f"data:{source.mime_type};base64,{b64encode(source.data).decode()}"
 
 
 def _field(text: str, name: str) -> Any:

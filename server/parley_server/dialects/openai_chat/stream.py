@@ -8,7 +8,6 @@ the end of the connection after a finish reason will do; usage that was still to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -17,9 +16,11 @@ from parley import v1
 from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
 from parley_server.core.target import Target
+from parley_server.dialects.openai_chat.blocks import DETAILS, join_blocks, split_block
 from parley_server.dialects.openai_chat.decode import (
     MALFORMED,
     arguments,
+    call_id,
     citations,
     content_block,
     fill_route,
@@ -35,26 +36,14 @@ from parley_server.dialects.openai_chat.decode import (
     told_usage,
 )
 from parley_server.dialects.openai_chat.errors import said_inside
+from parley_server.dialects.openai_chat.pieces import Call, grow, join_details, only_words
 from parley_server.dialects.openai_chat.quirks import Quirks
+from parley_server.dialects.openai_chat.tags import IN_TAGS, Splitter
 from parley_server.dialects.parts import PartWriter
 
 _UNKNOWN = b"\xff"  # no chunk begins like that
 _TEXT, _REASONING, _REFUSAL = "text", "reasoning", "refusal"
 _LASTING = ("id", "model", "created", "service_tier", "system_fingerprint")
-
-
-@dataclass(slots=True)
-class _Call:
-    """A tool call that is arriving. `held` are arguments that came before the name."""
-
-    key: tuple[str, int]
-    id: str
-    opened: bool = False
-    filled: bool = False
-    held: str = ""
-    extra: Any = None
-    block: dict[str, Any] = field(default_factory=dict)
-    """Of a call that is no function: what has come so far."""
 
 
 class ChunkDecoder:
@@ -75,13 +64,16 @@ class ChunkDecoder:
         self._finish: str | None = None
         self._stop_sequence = ""
         self._reasoning_field = ""
-        self._details: list[Any] = []
+        self._details: dict[str, list[Any]] = {}  # blocks that must go back unchanged, by field
+        self._block: dict[str, Any] | None = None  # of reasoning that comes as blocks of content
+        self._tags = Splitter() if quirks.think_tags else None  # until it is settled
+        self._held_tokens: list[v1.TokenLogprob] = []  # of text that may be reasoning
         self._thought = False
         self._audio: dict[str, Any] = {}
         self._refused = False
         self._spoke = False
-        self._calls: list[_Call] = []
-        self._by_index: dict[int, _Call] = {}
+        self._calls: list[Call] = []
+        self._by_index: dict[int, Call] = {}
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of the chunks that one read delivered."""
@@ -96,10 +88,7 @@ class ChunkDecoder:
             self._usage_is_news = False
             self._writer.usage(self._usage)
         if self._done and not self._over:
-            try:
-                self._complete()
-            except MALFORMED as problem:
-                raise ProtocolError("the provider's answer is not of the form it should have") from problem
+            self._end()
         return self._writer.take()
 
     def finish(self) -> Batch:
@@ -107,7 +96,7 @@ class ChunkDecoder:
         if not self._over:
             if self._finish is None or self._quirks.done_marker:
                 raise StreamInterrupted(f"{self._target.provider} ended the stream before its end marker")
-            self._complete()
+            self._end()
         return self._writer.take()
 
     # --------------------------------------------------------------------------------------------------------- chunks
@@ -146,18 +135,18 @@ class ChunkDecoder:
                 found: Any = orjson.loads(before + b'""' + behind)
             except orjson.JSONDecodeError:
                 found = None
-            if found is not None and _only_words(found) == "":
+            if found is not None and only_words(found) == "":
                 self._before, self._behind = before, behind
                 return
             start = frame.find(text, start + 1)
 
     def _frame(self, frame: bytes) -> None:
-        if frame == b"[DONE]":
+        if frame.startswith(b"[DONE]"):
             self._done = True
             return
         try:
             chunk = orjson.loads(frame)
-            if self._in_text and (words := _only_words(chunk)) is not None:
+            if self._in_text and (words := only_words(chunk)) is not None:
                 self._writer.append(_TEXT, "text", words)
                 if self._before is _UNKNOWN and words:
                     self._learn(frame, words)
@@ -171,12 +160,14 @@ class ChunkDecoder:
     def _chunk(self, chunk: dict[str, Any]) -> None:
         if chunk.get("error"):
             raise said_inside(chunk, self._target)
+        if "x_groq" in chunk and (chunk["x_groq"] or {}).get("error"):
+            raise said_inside(chunk["x_groq"], self._target)
         for name in _LASTING:
             if value := chunk.get(name):
                 self._head[name] = value
         if said := told_usage(chunk):
             self._usage, self._usage_is_news = v1.Usage(), True
-            fill_usage(self._usage, said, v1.Usage.SOURCE_PARTIAL)
+            fill_usage(self._usage, said, v1.Usage.SOURCE_PARTIAL, apart=self._quirks.reasoning_apart)
         for choice in chunk.get("choices") or ():
             if not choice.get("index"):
                 self._choice(choice)
@@ -198,13 +189,17 @@ class ChunkDecoder:
             if fragment := text(delta.get(name)):
                 self._reasoning(fragment, name)
                 break
-        if details := delta.get("reasoning_details"):
-            _join_details(self._details, details)
+        for name in DETAILS:
+            if name in delta and (details := delta[name]):
+                join_details(self._details.setdefault(name, []), details)
         tokens = logprobs(choice.get("logprobs"))
         content = delta.get("content")
         if isinstance(content, str) and (content or tokens):
-            self._words(_TEXT, content, tokens)
-            self._in_text = True
+            if self._tags is not None:
+                self._tagged(*self._tags.feed(content), tokens)
+            else:
+                self._words(_TEXT, content, tokens)
+                self._in_text = True
         elif isinstance(content, list):
             self._blocks(content)
         if refusal := text(delta.get("refusal")):
@@ -216,7 +211,7 @@ class ChunkDecoder:
         for fragment in delta.get("tool_calls") or ():
             self._call(fragment)
         if isinstance(audio := delta.get("audio"), dict):
-            _grow(self._audio, audio)
+            grow(self._audio, audio)
         if isinstance(legacy := delta.get("function_call"), dict) and legacy:
             self._call({"index": 0, "function": legacy})
 
@@ -230,14 +225,42 @@ class ChunkDecoder:
         else:
             self._writer.append(key, "text", fragment)
 
+    def _tagged(self, thought: str, answer: str, tokens: list[v1.TokenLogprob]) -> None:
+        """Text of a server that may begin it with reasoning in tags."""
+        self._held_tokens += tokens
+        if thought:
+            self._reasoning(thought, IN_TAGS)
+        if answer:
+            self._words(_TEXT, answer, self._held_tokens)
+            self._held_tokens = []
+        if self._tags is not None and self._tags.settled:
+            self._tags = None
+
+    def _settle(self) -> None:
+        """No more text comes that could be a tag."""
+        if self._tags is None:
+            return
+        if self._tags.open:
+            self._tagged(*self._tags.finish(), [])
+        self._tags = None
+        if self._held_tokens:
+            self._words(_TEXT, "", self._held_tokens)
+            self._held_tokens = []
+
     def _blocks(self, content: list[Any]) -> None:
         for block in content:
+            if isinstance(block, dict) and (thought := split_block(block)) is not None:
+                words, rest = thought
+                self._reasoning(words, "")
+                if self._block is None or self._block["type"] != rest["type"]:
+                    self._block = rest
+                else:
+                    join_blocks(self._block, rest)
+                continue
             for part in content_block(block, self._target):
                 match part.WhichOneof("kind"):
                     case "text":
                         self._words(_TEXT, part.text, [])
-                    case "reasoning":
-                        self._reasoning(part.reasoning.text, "")
                     case _:
                         self._spoke = True
                         self._writer.whole(part)
@@ -258,13 +281,18 @@ class ChunkDecoder:
             self._close_reasoning()
 
     def _close_reasoning(self) -> None:
-        kept = self._reasoning_field or self._details
-        state = reasoning_state(self._reasoning_field, self._details, self._target) if kept else None
+        kept = self._reasoning_field or self._details or self._block
+        state = None
+        if kept:
+            state = reasoning_state(self._reasoning_field, self._target, details=self._details, block=self._block)
+        self._block = None
         self._writer.close(_REASONING, state)
 
     # ----------------------------------------------------------------------------------------------------- tool calls
 
     def _call(self, fragment: dict[str, Any]) -> None:
+        if self._tags is not None:
+            self._settle()
         self._end_reasoning()
         call = self._which(fragment)
         if extra := fragment.get("extra_content"):
@@ -273,7 +301,7 @@ class ChunkDecoder:
         if not isinstance(function, dict):
             if isinstance(fragment.get("custom"), dict) or call.block:
                 self._spoke = True
-                _grow(call.block, {name: value for name, value in fragment.items() if name != "index"})
+                grow(call.block, {name: value for name, value in fragment.items() if name != "index"})
             return
         said = arguments(function.get("arguments"))
         name = text(function.get("name"))
@@ -288,13 +316,13 @@ class ChunkDecoder:
             call.filled = True
             self._writer.append(call.key, "arguments_json", said)
 
-    def _which(self, fragment: dict[str, Any]) -> _Call:
+    def _which(self, fragment: dict[str, Any]) -> Call:
         """The call that a fragment belongs to.
 
         Servers number calls (`index`), name them (`id`), or both. Some number all calls 0: then another ID, or without
         IDs another name after arguments, begins another call. Some repeat ID or name in each fragment of a call.
         """
-        index, said_id = fragment.get("index"), text(fragment.get("id"))
+        index, said_id = fragment.get("index"), call_id(fragment) if "id" in fragment else ""
         named = bool((fragment.get("function") or fragment.get("custom") or {}).get("name"))
         if isinstance(index, int):
             call = self._by_index.get(index)
@@ -307,7 +335,7 @@ class ChunkDecoder:
             call = None if another else call
         if call is None:
             number = len(self._calls)
-            call = _Call(("tool", number), said_id or f"call_{id_stamp(self._head)}_{number}")
+            call = Call(("tool", number), said_id or f"call_{id_stamp(self._head)}_{number}")
             self._calls.append(call)
         if isinstance(index, int):
             self._by_index[index] = call
@@ -315,8 +343,15 @@ class ChunkDecoder:
 
     # ------------------------------------------------------------------------------------------------------- the end
 
+    def _end(self) -> None:
+        try:
+            self._complete()
+        except MALFORMED as problem:
+            raise ProtocolError("the provider's answer is not of the form it should have") from problem
+
     def _complete(self) -> None:
         self._over = True
+        self._settle()
         writer = self._writer
         if self._finish is None and not self._spoke:
             raise ProtocolError("the provider ended its answer without saying anything")
@@ -352,50 +387,3 @@ class ChunkDecoder:
             completed.usage.CopyFrom(self._usage)
             completed.usage.source = v1.Usage.SOURCE_PROVIDER
         writer.completed(completed)
-
-
-def _only_words(chunk: dict[str, Any]) -> str | None:
-    """The text of a chunk that is a fragment of text and nothing else, as nearly all are; None for any other."""
-    choices = chunk.get("choices")
-    if not choices or chunk.get("usage") or "error" in chunk:
-        return None
-    choice = choices[0]
-    delta = choice.get("delta")
-    if not delta or len(delta) != 1 or choice.get("finish_reason") is not None:
-        return None
-    if choice.get("index") or choice.get("logprobs"):
-        return None
-    words = delta.get("content")
-    return words if words.__class__ is str else None
-
-
-def _join_details(kept: list[Any], pieces: Any) -> None:
-    """Add streamed pieces of `reasoning_details` to the blocks they belong to, by their `index` and type."""
-    for piece in pieces if isinstance(pieces, list) else ():
-        if not isinstance(piece, dict):
-            continue
-        mark = (piece.get("index"), piece.get("type"))
-        block = (
-            next((b for b in kept if (b.get("index"), b.get("type")) == mark), None) if mark[0] is not None else None
-        )
-        if block is None:
-            kept.append(dict(piece))
-        else:
-            _grow(block, piece)
-
-
-def _grow(block: dict[str, Any], piece: dict[str, Any]) -> None:
-    """Append the growing texts of `piece`, take over its other values."""
-    for name, value in piece.items():
-        match value:
-            case dict():
-                _grow(block.setdefault(name, {}), value)
-            case str() if name in _GROWING:
-                block[name] = (block.get(name) or "") + value
-            case None:
-                block.setdefault(name, None)
-            case _:
-                block[name] = value
-
-
-_GROWING = frozenset({"text", "summary", "data", "signature", "input", "transcript"})
