@@ -8,6 +8,7 @@
 PYTHON     ?=#  the Python that environments are made with; the first of python3, python3.13, … that is new enough
 VENV       ?= .venv
 VENV_GEN   ?= .venv-gen
+VENV_CATALOG ?= .venv-catalog
 ARGS       ?=#  passed on to the command that the target runs
 WORKERS    ?= 2#  processes of `make test`
 RECORDINGS ?= $(PARLEY_RECORDINGS)#  folder of recorded provider exchanges
@@ -22,7 +23,7 @@ PROJECTS := pyproject.toml clients/python/pyproject.toml
 
 # ---------------------------------------------------------------------------------------------------------- everyday
 
-.PHONY: help run test check gen format coverage bench conformance e2e lock clean
+.PHONY: help run test check gen catalog format coverage bench conformance e2e lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,9 +36,13 @@ test: $(VENV)/.ready-tests ## Run the whole test suite
 
 check: check-style check-types check-imports check-protos check-generated check-locks check-links ## Run every check that is not a test
 
-gen: $(VENV_GEN)/.ready ## Write what is generated: the stubs and the synchronous client
+gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stubs, the synchronous client, the table of providers
 	@$(GEN_BIN)/python protos/generate.py clients/python/src
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py
+	@$(BIN)/python -m tests.tools.providers
+
+catalog: $(VENV_CATALOG)/.ready ## Refresh the catalogue of models: make catalog ARGS="--dry-run --full"
+	@PYTHONPATH=server $(VENV_CATALOG)/bin/python -m catalog_tools $(ARGS)
 
 format: $(VENV)/.ready-tests $(VENV_GEN)/.ready ## Format Python and protos, and mend what ruff can mend
 	@$(BIN)/ruff check --fix --quiet --exit-zero
@@ -58,7 +63,7 @@ e2e: $(VENV)/.ready-e2e ## Run the gateway in front of a real inference server
 	@$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
 
 clean: ## Remove environments, caches and build results
-	rm -rf $(VENV) $(VENV_GEN) dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV_GEN) $(VENV_CATALOG) dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find server clients/python protos tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------------------- checks
@@ -83,10 +88,11 @@ check-protos: $(VENV_GEN)/.ready
 	@$(GEN_BIN)/buf lint protos
 	@$(GEN_BIN)/buf format --diff --exit-code protos
 
-check-generated: $(VENV_GEN)/.ready
-	@echo "==> generated code is fresh"
+check-generated: $(VENV_GEN)/.ready $(VENV)/.ready-tests
+	@echo "==> what is generated is fresh"
 	@$(GEN_BIN)/python protos/generate.py clients/python/src --check
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py --check
+	@$(BIN)/python -m tests.tools.providers --check
 
 check-locks: $(VENV)/.ready-tests
 	@echo "==> locks hold versions and hashes"
@@ -113,6 +119,9 @@ lock: $(VENV_GEN)/.ready ## Compile the lock files from the requirements
 	@$(COMPILE) tests/e2e/requirements.in --constraint tests/requirements.lock --output-file tests/e2e/requirements.lock
 	@echo "==> protos/requirements.lock"
 	@$(COMPILE) protos/requirements.in --output-file protos/requirements.lock
+	@echo "==> server/catalog_tools/requirements.lock"
+	@$(COMPILE) --no-deps server/catalog_tools/requirements.in --constraint tests/requirements.lock \
+		--output-file server/catalog_tools/requirements.lock
 
 # ------------------------------------------------------------------------------------------------------- environments
 
@@ -156,6 +165,9 @@ $(BIN)/python:
 $(GEN_BIN)/python:
 	$(call make-environment,$(VENV_GEN))
 
+$(VENV_CATALOG)/bin/python:
+	$(call make-environment,$(VENV_CATALOG))
+
 $(VENV)/.ready-server: server/requirements.lock $(PROJECTS) | $(BIN)/python
 	$(call install,$(VENV),server/requirements.lock)
 	$(install-projects)
@@ -173,4 +185,8 @@ $(VENV)/.ready-e2e: tests/e2e/requirements.lock $(VENV)/.ready-tests
 
 $(VENV_GEN)/.ready: protos/requirements.lock | $(GEN_BIN)/python
 	$(call install,$(VENV_GEN),protos/requirements.lock)
+	@touch $@
+
+$(VENV_CATALOG)/.ready: server/catalog_tools/requirements.lock | $(VENV_CATALOG)/bin/python
+	$(call install,$(VENV_CATALOG),server/catalog_tools/requirements.lock)
 	@touch $@

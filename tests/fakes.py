@@ -62,7 +62,7 @@ def context(
     """A call that has just been received, on the running loop's clock. `deadline`: seconds from now."""
     clock = asyncio.get_running_loop().time
     ctx = Context(
-        operation="embed" if operation == "embed" else "chat",
+        operation="embed" if operation == "embed" else "rerank" if operation == "rerank" else "chat",
         streaming=streaming,
         request_id="01J00000000000000000000000",
         response_id="resp_01j00000000000000000000000",
@@ -70,7 +70,7 @@ def context(
         received=clock(),
         received_at=1_790_000_000.0,
         deadline=None if deadline is None else clock() + deadline,
-        method={"embed": "Embed"}.get(operation, "StreamChat" if streaming else "Chat"),
+        method={"embed": "Embed", "rerank": "Rerank"}.get(operation, "StreamChat" if streaming else "Chat"),
         peer=lambda: "ipv4:127.0.0.1:40312",
     )
     ctx.budget.left = attempts

@@ -36,7 +36,7 @@ class Running:
 
 @asynccontextmanager
 async def mock_server(models: Mapping[str, MockModel], *, port: int = 0) -> AsyncIterator[Running]:
-    """Serve `models`, and `echo` and `embed`, until the block ends; port 0 takes any free one."""
+    """Serve `models`, and `echo`, `embed` and `rerank`, until the block ends; port 0 takes any free one."""
     running, server = Running(), MockServer(models)
 
     async def answer(request: web.Request) -> web.StreamResponse:

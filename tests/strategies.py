@@ -61,6 +61,33 @@ pricings = st.builds(
     price_version=words,
 )
 
+
+@st.composite
+def tiered_pricings(draw: st.DrawFn) -> v1.ModelPricing:
+    """Price lists that get dearer above some prompt sizes, at the standard service tier and at others."""
+    pricing = draw(pricings)
+    pricing.cache_write_1h_nano_usd = draw(prices)
+    base = [pricing.input_nano_usd, pricing.output_nano_usd]
+    base += [draw(prices), draw(prices), pricing.cache_write_1h_nano_usd]
+    pricing.cache_read_nano_usd, pricing.cache_write_nano_usd = base[2], base[3]
+    for service_tier in ("", "flex", "priority"):
+        now = [draw(prices) for _ in base] if service_tier else base
+        for above in [0] * bool(service_tier) + sorted(
+            draw(st.sets(st.sampled_from([1000, 10**6, 10**9]), max_size=2))
+        ):
+            now = [price + draw(prices) for price in now]
+            pricing.tiers.add(
+                above_input_tokens=above,
+                service_tier=service_tier,
+                input_nano_usd=now[0],
+                output_nano_usd=now[1],
+                cache_read_nano_usd=now[2],
+                cache_write_nano_usd=now[3],
+                cache_write_1h_nano_usd=now[4],
+            )
+    return pricing
+
+
 logprobs = st.builds(v1.TokenLogprob, token=texts, logprob=st.floats(-50, 0))
 
 

@@ -45,11 +45,12 @@ from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
 from parley_server.pipeline.trace_attempt import TraceAttempt
 from parley_server.providers.base import Provider
-from parley_server.providers.directory import Directory, list_models
-from parley_server.providers.endpoint import ChatEndpoint, EmbedEndpoint, RerankEndpoint, Wire
+from parley_server.providers.directory import Directory, probe
+from parley_server.providers.endpoint import EmbedEndpoint, RerankEndpoint, Wire
 from parley_server.providers.kind import Shared
 from parley_server.providers.kinds import known
 from parley_server.providers.registry import Registry
+from parley_server.providers.stepped import chat_endpoint
 from parley_server.transports.http import HttpTransport
 from parley_server.transports.mock import MockTransport
 
@@ -73,7 +74,7 @@ class Gateway:
         self.mocks: dict[str, MockTransport] = {}
         self.calls = Calls()
         self.transport = HttpTransport()
-        self._catalog = Catalog.load()
+        self._catalog = Catalog.load(settings.catalog.overlay.rows())
         self._telemetry = telemetry.start(settings.telemetry)
         self._health = health.Health()
         self._admin: AdminServer | None = None
@@ -138,13 +139,12 @@ class Gateway:
         retry, clocks = self.settings.retry, self.settings.timeouts
         policy = RetryPolicy(retry.attempts_per_target, retry.base, retry.cap, retry.max_retry_after)
         price = target.card.pricing if target.card is not None and target.card.HasField("pricing") else None
-        price_up_to = self._catalog.price_up_to(provider.catalog, target.model)
-        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random), Meter(target, price, price_up_to)]
+        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random), Meter(target, price)]
         if self._telemetry.tracer is not None:
             capture = self.settings.telemetry.capture_content
             name = provider.semconv_name or provider.name
             layers.append(TraceAttempt(self._telemetry.tracer, target, name, provider.base_url, capture=capture))
-        layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total)))
+        layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total), target))
         return stack(*layers, service=endpoint)
 
     def _resolve(self, model: str, operation: Operation) -> Candidate:
@@ -154,7 +154,7 @@ class Gateway:
         endpoint: Service
         match operation:
             case "chat":
-                endpoint = ChatEndpoint(wire, provider.choose_chat)
+                endpoint = chat_endpoint(provider, wire)
             case "embed" if provider.embed is not None:
                 endpoint = EmbedEndpoint(wire, provider.embed)
             case "rerank" if provider.rerank is not None:
@@ -174,7 +174,7 @@ class Gateway:
             if settings.only_if_reachable:
                 try:
                     async with asyncio.timeout(_PROBE_TIMEOUT):
-                        await list_models(cards[name], self.transport)
+                        await probe(cards[name], self.transport)
                 except (GatewayError, TimeoutError):
                     del cards[name]
         return cards
@@ -214,6 +214,14 @@ class Gateway:
         while True:
             admin.beat()
             await asyncio.sleep(_BEAT)
+
+
+def models_offline(settings: Config) -> list[v1.Model]:
+    """The models that configuration and catalogue know, in order of ID. Asks nobody."""
+    transport, kinds = HttpTransport(), known()
+    cards = {name: kinds[given.kind].card(name, given, Shared(transport)) for name, given in settings.providers.items()}
+    catalog = Catalog.load(settings.catalog.overlay.rows())
+    return list(Directory(cards, catalog, transport, on_change=lambda: None).after(""))
 
 
 def _bound(add_port: Callable[[str], int], address: str) -> int:

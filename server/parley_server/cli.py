@@ -1,4 +1,4 @@
-"""`parley-server`: serve, and check a configuration before it is served."""
+"""`parley-server`: serve, check a configuration before it is served, list models."""
 
 from __future__ import annotations
 
@@ -43,6 +43,34 @@ def check(config: ConfigFile = None) -> None:
     typer.echo(
         f"ok: listens on {settings.server.address}; providers: {', '.join(sorted(settings.providers)) or 'none'}"
     )
+
+
+@app.command()
+def models(
+    config: ConfigFile = None,
+    provider: Annotated[list[str] | None, typer.Option("--provider", help="Only of this provider; repeatable.")] = None,
+    operation: Annotated[str, typer.Option("--operation", help="Only for chat, embed or rerank.")] = "",
+) -> None:
+    """List models with limits, prices and states, from configuration and catalogue: no provider is asked."""
+    settings = _load(config)
+    wanted = provider or []
+    for name in wanted:
+        if name not in settings.providers:
+            there = ", ".join(sorted(settings.providers)) or "none"
+            typer.echo(f"parley-server: no provider {name}; providers: {there}", err=True)
+            raise typer.Exit(2)
+    if operation not in ("", "chat", "embed", "rerank"):
+        typer.echo(f"parley-server: operation {operation} is none of chat, embed, rerank", err=True)
+        raise typer.Exit(2)
+    from parley_server.app import models_offline  # the whole gateway, not needed to check a file
+    from parley_server.catalog.table import table
+
+    found = [
+        model
+        for model in models_offline(settings)
+        if (not wanted or model.provider in wanted) and (not operation or operation in model.operations)
+    ]
+    typer.echo(table(found))
 
 
 @app.command()

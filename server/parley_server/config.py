@@ -18,12 +18,14 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
+from parley_server.catalog.overlay import Overlay, text_of
 from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
-from parley_server.providers.kind import Kind
+from parley_server.providers.kind import Kind, KindError
 from parley_server.providers.kinds import known
 from parley_server.settings import Address, KindSettings, Name, Seconds, Section
 
@@ -106,6 +108,25 @@ class Log(Section):
     format: Literal["console", "json"] = Field("console", description="For people or for machines.")
 
 
+def _file(value: object) -> object:
+    """The content of the file that is named; anything else is taken for the content itself."""
+    if not isinstance(value, str):
+        return value
+    try:
+        content = parsed(text_of(value))
+    except ConfigError as error:
+        raise ValueError(f"{value} is {error}") from None
+    return {} if content is None else content
+
+
+class Catalog(Section):
+    """What is known of models beside what their providers say."""
+
+    overlay: Annotated[Overlay, BeforeValidator(_file)] = Field(
+        Overlay(), description="YAML or JSON file of models: prices, limits, capabilities on top of the catalogue's."
+    )
+
+
 class Config(Section):
     """Everything there is to set."""
 
@@ -116,6 +137,7 @@ class Config(Section):
     )
     retry: Retry = Retry()
     timeouts: Timeouts = Timeouts()
+    catalog: Catalog = Catalog()
     telemetry: Telemetry = Telemetry()
     log: Log = Log()
     unsupported_policy: Literal["warn", "error"] = Field(
@@ -140,9 +162,13 @@ def load(text: str, environ: Mapping[str, str], kinds: Mapping[str, Kind] | None
 
     Without a `providers` section: every provider whose usual key variable is set, a local Ollama if it answers, mock.
     `kinds`: kinds of providers there are, those that come with the gateway and with installed packages by default.
-    Reads nothing else but the secret files that are referred to, and changes nothing.
+    Reads nothing else but the files that are referred to, and changes nothing.
     """
-    kinds = known() if kinds is None else kinds
+    if kinds is None:
+        try:
+            kinds = known()
+        except KindError as error:
+            raise ConfigError([str(error)]) from None
     data = parsed(text)
     data = {} if data is None else data
     if not isinstance(data, dict):
@@ -161,10 +187,24 @@ def load(text: str, environ: Mapping[str, str], kinds: Mapping[str, Kind] | None
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
         found += _found(error, Config, ())
+    else:
+        problems += _unknown_owners(config, kinds)
     problems += dict.fromkeys(_said(problem, variables) for problem in found)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _unknown_owners(config: Config, kinds: Mapping[str, Kind]) -> list[str]:
+    """Providers of the overlay that nobody has heard of. One that is not set up here may be so elsewhere."""
+    names = sorted({*config.providers, *kinds})
+    problems = []
+    for name in config.catalog.overlay.providers:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(f"catalog.overlay.providers.{name}: no provider goes by this name{hint}")
+    return problems
 
 
 def _usual_providers(kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -258,6 +298,9 @@ def _place(location: tuple[int | str, ...], root: Any) -> tuple[list[str], list[
             break
         if get_origin(kind) is Annotated:
             kind = get_args(kind)[0]
+        if get_origin(kind) is UnionType:  # of what may be None there is one other member, and no label
+            members = [member for member in get_args(kind) if member is not NoneType]
+            kind = members[0] if len(members) == 1 else kind
         if get_origin(kind) in (dict, tuple):
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         elif isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -72,7 +72,7 @@ PARLEY_ATTEMPTS: Final = "parley.attempts"
 PARLEY_COST: Final = "parley.cost_nano_usd"
 """Cost of all attempts in billionths of a US dollar, where known."""
 PARLEY_RATE_LIMIT: Final = "parley.rate_limit."
-"""Prefix: then the resource, for how long the limit holds where that is known, and limit, remaining or reset (seconds)."""
+"""Prefix: then the resource, over how long the limit holds where that is known, and limit, remaining or reset (s)."""
 PARLEY_METADATA: Final = "parley.metadata."
 """Prefix of the caller's `metadata`."""
 

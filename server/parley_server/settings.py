@@ -39,7 +39,7 @@ class Section(BaseModel):
     )
 
 
-def _secret(value: object, info: ValidationInfo) -> Secret:
+def _referenced(value: object, info: ValidationInfo) -> Secret:
     match value:
         case Secret():
             return value
@@ -61,7 +61,12 @@ def _secret(value: object, info: ValidationInfo) -> Secret:
                 raise ValueError(f"the secret file {path} is empty")
         case _:  # the value itself is not repeated: it may be a credential
             raise ValueError("write a reference, env:NAME or file:/path, not the credential itself")
-    if not fits_header(secret.reveal()):
+    return secret
+
+
+def _secret(value: object, info: ValidationInfo) -> Secret:
+    secret = _referenced(value, info)
+    if not isinstance(value, Secret) and not fits_header(secret.reveal()):
         raise ValueError(f"what {value} holds is not one line of printable ASCII, so no header can carry it")
     return secret
 
@@ -108,6 +113,8 @@ def _address(text: str) -> str:
 
 SecretRef = Annotated[Secret, BeforeValidator(_secret)]
 """A credential, written as `env:NAME` or `file:/path`."""
+SecretDocument = Annotated[Secret, BeforeValidator(_referenced)]
+"""A credential of several lines, such as a key file, written in the same way. No header carries it."""
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 BaseUrl = Annotated[str, AfterValidator(_url)]
 """Without a trailing slash."""

@@ -231,6 +231,40 @@ def test_embedding_requests_are_refused_with_the_path(request_: v1.EmbedRequest,
     assert path in [violation.field for violation in validate.embed(request_)]
 
 
+def ranking(**fields: object) -> v1.RerankRequest:
+    return v1.RerankRequest(**{"model": "m", "query": "q", "documents": ["a"], **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("request_", "path"),
+    [
+        (ranking(model=""), "model"),
+        (ranking(query=""), "query"),
+        (ranking(documents=[]), "documents"),
+        (ranking(documents=["x"] * 1001), "documents"),
+        (ranking(documents=["a", ""]), "documents[1]"),
+        (ranking(top_n=0), "top_n"),
+        (ranking(top_n=-1), "top_n"),
+        (ranking(max_tokens_per_document=0), "max_tokens_per_document"),
+        (ranking(metadata={"": "x"}), "metadata['']"),
+        (ranking(provider_options_json={"p": "["}), "provider_options_json['p']"),
+        (ranking(unsupported_policy=9), "unsupported_policy"),
+        (
+            ranking(routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="n", reasoning={})])),  # type: ignore[arg-type]
+            "routing.fallbacks[0].reasoning",
+        ),
+    ],
+)
+def test_requests_for_rankings_are_refused_with_the_path(request_: v1.RerankRequest, path: str) -> None:
+    assert path in [violation.field for violation in validate.rerank(request_)]
+
+
+def test_the_largest_request_for_a_ranking_is_accepted() -> None:
+    fallbacks = [v1.FallbackTarget(model="n")]
+    largest = ranking(documents=["x"] * 1000, top_n=1, routing=v1.RoutingOptions(fallbacks=fallbacks))
+    assert validate.rerank(largest) == []
+
+
 @given(st.text() | st.dictionaries(st.text(), st.integers() | st.text()).map(json.dumps))
 def test_options_are_accepted_exactly_if_they_are_a_json_object(text: str) -> None:
     try:

@@ -17,6 +17,8 @@ def compiled(source: Path, folder: Path) -> Path:
             "`make bench` needs a C compiler: in Python the instruments would be slower than what they measure"
         )
     binary = folder / source.stem
+    if binary.exists():
+        return binary
     built = subprocess.run([compiler, "-O2", "-o", binary, source], capture_output=True, text=True, check=False)
     if built.returncode:
         raise Failed(f"{source.name} does not compile here; it needs Linux:\n{built.stderr}")

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.benchmarks import servers, sink
+from tests.benchmarks import dialects, servers, sink
 from tests.benchmarks.driver import Job
 from tests.benchmarks.first_text import Stopwatch, percentile
 from tests.benchmarks.load import Drivers
@@ -44,6 +44,16 @@ MEASURES = (
     Measure("cancelled", "memory growth over many cancelled streams", "%", 5.0),
     Measure("left-over", "upstream answers that outlive their cancelled streams", "", 0.0),
     Measure("slow-reader", "memory for a 10 MB answer to a slow reader", "MiB", 16.0),
+    *(
+        Measure(
+            f"dialect-{name}",
+            f"StreamChat by {name}, CPU an upstream event (floor: OpenAI's)",
+            "µs",
+            1.2,
+            is_ratio=True,
+        )
+        for name in dialects.names()
+    ),
     Measure("constant", "gRPC alone, CPU a request (for reference)", "µs"),
 )
 
@@ -52,6 +62,7 @@ GROUPS = {
     "stream": ("stream",),
     "paced": ("paced",),
     "first": ("first-p50", "first-p99"),
+    "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
     "constant": ("constant",),
     "peak": ("peak",),
     "soak": ("soak",),
@@ -70,11 +81,12 @@ class Plan:
     streams: int = 500
     paced: int = 150
     first: int = 1000
+    dialects: int = 300
     soak: int = 100_000
     cancelled: int = 20_000
 
 
-QUICK = Plan(repetitions=3, whole=1500, streams=250, paced=100, first=400, soak=10_000, cancelled=2_000)
+QUICK = Plan(repetitions=3, whole=1500, streams=250, paced=100, first=400, dialects=150, soak=10_000, cancelled=2_000)
 FULL = Plan(repetitions=5)
 
 
@@ -98,7 +110,7 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
         collector = stack.enter_context(servers.sink(folder))
         if groups & {"unary", "stream", "paced", "first", "constant", "peak"}:
             with (
-                servers.gateway(folder, mock, collector) as gateway,
+                servers.gateway(folder, servers.openai(mock), collector) as gateway,
                 servers.floor(folder, mock) as floor,
                 servers.constant(folder) as constant,
             ):
@@ -106,9 +118,15 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
                 stopwatch = Stopwatch(folder, length=_EVENT, in_flight=_IN_FLIGHT)
                 yield from Repeated(plan, drivers, stopwatch, mock, targets, constant, figures).measure(groups)
             _see_spans(collector, figures)
+        if "dialects" in groups:
+            with (
+                dialects.upstreams(folder) as (providers, variables),
+                servers.gateway(folder, providers, collector, variables) as gateway,
+            ):
+                yield from _dialects(plan, drivers, gateway, figures)
         for group, endure in (("soak", _soak), ("cancelled", _cancelled), ("slow-reader", _slow_reader)):
             if group in groups:
-                with servers.gateway(folder, mock, collector) as gateway:
+                with servers.gateway(folder, servers.openai(mock), collector) as gateway:
                     endure(plan, drivers, mock, gateway, figures)
                 yield figures
 
@@ -190,6 +208,25 @@ class Repeated:
             took = self.stopwatch.through(target, _named(name, model), number)
             for percent in (50, 99):
                 self.figures.add(f"first-p{percent}", name, percentile(took, percent) - percentile(bare, percent))
+
+
+def _dialects(plan: Plan, drivers: Drivers, gateway: Process, figures: Figures) -> Iterator[Figures]:
+    """What a stream costs that says the same in each dialect, OpenAI's in the place of the floor."""
+    jobs = {
+        name: dialects.job(gateway, name, plan.dialects, _IN_FLIGHT) for name in (dialects.FLOOR, *dialects.names())
+    }
+    for job in jobs.values():
+        drivers.run(job)  # warms up
+    for _ in range(plan.repetitions):
+        costs = {}
+        for name, job in jobs.items():
+            before = gateway.cpu()
+            drivers.run(job)
+            costs[name] = (gateway.cpu() - before) * 1e6 / job.requests / dialects.EVENTS
+        for name in dialects.names():
+            figures.add(f"dialect-{name}", "floor", costs[dialects.FLOOR])
+            figures.add(f"dialect-{name}", "gateway", costs[name])
+        yield figures
 
 
 def _soak(plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:

@@ -8,6 +8,11 @@
 //                              p = milliseconds between writes (0: as fast as they are taken)
 // The text repeats TEXT from its beginning to the length asked for, so whoever reads it knows what it has to be.
 //
+//   ./mock_upstream PORT FILE CONTENT_TYPE
+//
+// answers every POST with the stream in FILE instead, BURST events in one write: for each event its length, four bytes,
+// the least first, and its bytes. So it speaks any dialect, always saying the same.
+//
 // GET /v1/models lists one model. GET /stats: {"requests", "body_bytes", "events"} so far; {"connections", "running"} now,
 // without the connection that asks.
 #define _GNU_SOURCE
@@ -28,6 +33,7 @@
 #define TEXT_LENGTH (sizeof TEXT - 1)
 #define LONGEST_TEXT (1 << 20)
 #define READ_SIZE 65536
+#define BURST 4
 
 // What a provider's answer has in its head, roughly.
 #define HEADERS                                                                                                       \
@@ -56,6 +62,7 @@ typedef struct connection {
   uint64_t due;                         // microseconds
   int events, size, burst, pause, text; // of the answer under way: c, s, k, p, u
   int said;                             // events of it that have been written
+  size_t read;                          // bytes of the recital that have been written
   int with_usage;
   struct connection *next, *previous;   // the connections that have something to say
 } connection;
@@ -65,6 +72,9 @@ static connection speaking = {.next = &speaking, .previous = &speaking};
 static int connections, running;
 static uint64_t requests, body_bytes, all_events;
 static char text[LONGEST_TEXT + TEXT_LENGTH];
+static const char *recital_type;        // what FILE holds, if there is one
+static unsigned char *recital;
+static size_t recital_length;
 
 static uint64_t now(void) {
   struct timespec time;
@@ -160,6 +170,18 @@ static void say_event(connection *c, const char *event, int length) {  // one HT
   all_events++;
 }
 
+static void recite(connection *c) {  // one write of the recital; ends it after the last
+  for (int i = 0; i < BURST && c->read + 4 <= recital_length; i++) {
+    const unsigned char *at = recital + c->read;
+    size_t length = at[0] | at[1] << 8 | at[2] << 16 | (size_t)at[3] << 24;
+    say_event(c, (const char *)at + 4, length);
+    c->read += 4 + length;
+  }
+  if (c->read + 4 <= recital_length) return;
+  put(c, "0\r\n\r\n", 5);
+  end(c);
+}
+
 static void say_more(connection *c) {  // one write of a stream; ends it after the last
   static char event[LONGEST_TEXT + 4096];
   const char *no_usage = c->with_usage ? ",\"usage\":null" : "";
@@ -221,6 +243,12 @@ static void take_request(connection *c, const char *head, const char *body, size
   }
   requests++;
   body_bytes += length;
+  if (recital) {
+    PUT(c, "HTTP/1.1 200 OK\r\ncontent-type: %s\r\ntransfer-encoding: chunked\r\n%s\r\n", recital_type, HEADERS);
+    c->read = 0;
+    begin(c, STREAM, 0);
+    return;
+  }
   const char *model = value_of("\"model\"", body, length);
   size_t n = *model == '"' ? strcspn(model + 1, "\"") : 0;
   c->events = parameter(model + 1, n, 'c', 50, 1 << 20);
@@ -288,7 +316,7 @@ static void speak(void) {  // everybody whose time has come says one thing
     next = c->next;
     if (c->due > time || c->waits_for_room) continue;
     if (c->answer == STREAM) {
-      say_more(c);
+      (recital ? recite : say_more)(c);
     } else {
       say_whole(c);
       end(c);
@@ -308,6 +336,16 @@ static void wait_for(struct epoll_event *found, int most, int *count) {
 
 int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof text; i++) text[i] = TEXT[i % TEXT_LENGTH];
+  if (argc > 3) {
+    FILE *file = fopen(argv[2], "rb");
+    recital_type = argv[3];
+    recital = malloc(LONGEST_TEXT);
+    if (!file || !recital || !(recital_length = fread(recital, 1, LONGEST_TEXT, file))) {
+      perror(argv[2]);
+      return 1;
+    }
+    fclose(file);
+  }
   int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
   struct sockaddr_in address = {
     .sin_family = AF_INET, .sin_port = htons(argc > 1 ? atoi(argv[1]) : 9100), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.compiled import compiled
 from tests.benchmarks.processes import Process, free_port, python, running
@@ -42,6 +43,18 @@ def upstream(folder: Path) -> Iterator[Upstream]:
 
 
 @contextmanager
+def recital(folder: Path, name: str, events: Sequence[bytes], content_type: str) -> Iterator[Process]:
+    """An upstream that answers every request with the same stream."""
+    binary = compiled(_SOURCE, folder)
+    script = folder / f"{name}.stream"
+    script.write_bytes(b"".join(len(event).to_bytes(4, "little") + event for event in events))
+    port = free_port()
+    command = [str(binary), str(port), str(script), content_type]
+    with running(f"upstream of {name}", command, port, folder / f"{name}.log") as process:
+        yield process
+
+
+@contextmanager
 def floor(folder: Path, mock: Upstream) -> Iterator[Process]:
     """The bare forwarder."""
     port = free_port()
@@ -65,19 +78,27 @@ def sink(folder: Path) -> Iterator[Process]:
         yield process
 
 
+def openai(mock: Upstream) -> dict[str, Any]:
+    """The providers of a gateway before the mock upstream."""
+    return {"openai": {"base_url": f"http://{mock.process.address}/v1", "api_key": "env:BENCH_API_KEY"}}
+
+
 @contextmanager
-def gateway(folder: Path, mock: Upstream, collector: Process) -> Iterator[Process]:
+def gateway(
+    folder: Path, providers: Mapping[str, Any], collector: Process, variables: Mapping[str, str] | None = None
+) -> Iterator[Process]:
     """The gateway as a service would run it, everything on; one call in a hundred is traced."""
     port, admin_port = free_port(), free_port()
     config = folder / f"gateway-{port}.json"  # which is YAML too
     settings = {
         "server": {"address": f"127.0.0.1:{port}"},
         "admin": {"address": f"127.0.0.1:{admin_port}"},
-        "providers": {"openai": {"base_url": f"http://{mock.process.address}/v1", "api_key": "env:BENCH_API_KEY"}},
+        "providers": dict(providers),
         "log": {"format": "json"},
     }
     config.write_text(json.dumps(settings))
     environ = {
+        **(variables or {}),
         "BENCH_API_KEY": "sk-0123456789abcdef0123456789abcdef",
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.address}",
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",

@@ -121,7 +121,7 @@ def test_variables_that_kubernetes_makes_for_services_are_left_alone() -> None:
         ({"PARLEY_SERVER__ADDRESS": "0.0.0.0:5"}, "server.address (PARLEY_SERVER__ADDRESS): "),
         ({"PARLEY_SERVER__ADDRESS": "[oops"}, "PARLEY_SERVER__ADDRESS: not YAML: "),
         ({"PARLEY_SERVER__ADDRESS__PORT": "5"}, "PARLEY_SERVER__ADDRESS__PORT: server.address is not a section"),
-        ({"PARLEY_PROVIDERS__GROQ__API_KEY": "env:A"}, "providers.groq.kind (PARLEY_PROVIDERS__GROQ__API_KEY): "),
+        ({"PARLEY_PROVIDERS__GROK__API_KEY": "env:A"}, "providers.grok.kind (PARLEY_PROVIDERS__GROK__API_KEY): "),
         ({"PARLEY_PROVIDERS__MOCK": "[1]"}, "providers.mock (PARLEY_PROVIDERS__MOCK): "),
         ({"PARLEY_REFRESH_MODELS": "-1"}, "refresh_models (PARLEY_REFRESH_MODELS): "),
         ({"PARLEY_SERVER__": "5"}, "server. (PARLEY_SERVER__): unknown key"),

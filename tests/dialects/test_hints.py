@@ -38,6 +38,13 @@ NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
             1,
         ),
         ({"x-ratelimit-reset-tokens": "2m59.56s"}, 179.56),
+        ({"retry-after-ms": "0", "retry-after": "1"}, 1),  # Azure
+        ({"retry-after-ms": "0"}, None),
+        ({"x-ratelimit-reset": "1792567740", "x-ratelimit-remaining": "0", "date": NOW}, 60),
+        ({"x-ratelimit-reset": "1792567740000", "x-ratelimit-remaining": "0", "date": NOW}, 60),
+        ({"x-ratelimit-reset": "1792567000", "x-ratelimit-remaining": "0", "date": NOW}, 0),
+        ({"x-ratelimit-reset-requests": "1792567740"}, None),
+        ({"x-ratelimit-reset": "1792567740", "x-ratelimit-remaining": "3", "date": NOW}, None),
     ],
 )
 def test_wait_that_headers_ask_for(headers: dict[str, str], seconds: float | None) -> None:

@@ -300,6 +300,19 @@ async def test_embeddings_are_traced(scene: Scene) -> None:
     assert found["gen_ai.usage.input_tokens"] > 0
 
 
+async def test_rankings_are_traced(scene: Scene) -> None:
+    caller = Caller()
+    request = v1.RerankRequest(model="mock/rerank", query=PROMPT, documents=["one", "two"])
+    await scene.server.stub.Rerank(request, metadata=caller.metadata)
+    server, attempt = await scene.trace(caller.trace_id)
+    assert (server.name, attempt.name) == ("parley.v1.GatewayService/Rerank", "rerank rerank")
+    found = attributes(attempt.attributes)
+    assert found["gen_ai.operation.name"] == "rerank"
+    assert found["gen_ai.request.model"] == "rerank"
+    assert found["gen_ai.usage.input_tokens"] > 0
+    assert PROMPT not in repr((server, attempt))
+
+
 async def ended(call: Any) -> grpc.StatusCode:
     try:
         async for _ in call:

@@ -13,11 +13,17 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 
 def by_model(plays: Mapping[str, Script], listing: Mapping[str, Any] | None = None) -> Script:
-    """A script by the model that the request names; a GET gets `listing`, on a connection that closes."""
+    """A script by the model that the request names; a GET gets `listing`, on a connection that closes.
+
+    Nothing more is told of a model in the listing (Ollama's `/api/show`).
+    """
 
     async def script(exchange: Exchange) -> None:
         if exchange.request.method == "GET":
             await exchange.answer(200, listing or {"object": "list", "data": []}, {"connection": "close"})
+            await exchange.hang_up()
+        elif exchange.request.path == "/api/show":
+            await exchange.answer(404, {"error": "no such path"}, {"connection": "close"})
             await exchange.hang_up()
         else:
             await plays[exchange.request.json["model"]](exchange)

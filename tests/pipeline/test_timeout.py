@@ -10,6 +10,7 @@ import pytest
 from parley import v1
 from parley_server.core.errors import AttemptTimeout, DeadlineExceeded, StreamInterrupted
 from parley_server.core.service import stack
+from parley_server.core.target import Target
 from parley_server.pipeline.deadline import Deadline
 from parley_server.pipeline.timeout import Limits, Timeout
 from tests.fakes import Upstream, chat, completed, context, delta, drain, opened, started
@@ -80,6 +81,17 @@ async def test_slow_but_lively_stream_is_left_alone() -> None:
     upstream = Upstream([started()], 9.0, FIRST, 4.0, [delta("b")], 4.0, [completed()])
     async with await Timeout(LIMITS)(upstream)(chat(), context()) as reply:
         assert (await reply.response()).message.parts[0].text == "ab"
+
+
+@pytest.mark.parametrize("script", [[[started()], 60.0, FIRST], [FIRST, 60.0, [completed()]]], ids=["before", "after"])
+async def test_who_was_too_slow_is_told(script: Any) -> None:
+    service = stack(Timeout(LIMITS, Target("up", "m")), service=Upstream(*script))
+    with pytest.raises((AttemptTimeout, StreamInterrupted)) as caught:
+        await drain(service, chat(), context())
+    said = caught.value.provider_error
+    assert said is not None
+    assert (said.provider, said.model) == ("up", "m")
+    assert (caught.value.facts["provider"], caught.value.facts["model"]) == ("up", "m")
 
 
 async def test_embedding_requests_have_the_same_wishes() -> None:

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER, TESTS, E2E, PROTOS = (
-    ROOT / folder / "requirements.lock" for folder in ("server", "tests", "tests/e2e", "protos")
+SERVER, TESTS, E2E, PROTOS, CATALOG = (
+    ROOT / folder / "requirements.lock" for folder in ("server", "tests", "tests/e2e", "protos", "server/catalog_tools")
 )
 
 Pins = dict[str, str]
@@ -71,7 +71,7 @@ def differing(pins: Pins, others: Pins) -> Iterator[str]:
 def main() -> int:
     faults: list[tuple[Path, str]] = []
     locks: dict[Path, Pins] = {}
-    for path in (SERVER, TESTS, E2E, PROTOS):
+    for path in (SERVER, TESTS, E2E, PROTOS, CATALOG):
         locks[path], wrong = read(path.read_text())
         faults += [(path, fault) for fault in wrong]
 
@@ -80,7 +80,8 @@ def main() -> int:
     run = server["project"]["dependencies"] + server["dependency-groups"]["build"]
     run += client["project"]["dependencies"] + client["project"]["optional-dependencies"]["cli"]
     test = run + server["dependency-groups"]["test"] + server["dependency-groups"]["lint"]
-    for path, wanted in (SERVER, run), (TESTS, test), (E2E, inputs(E2E)), (PROTOS, inputs(PROTOS)):
+    others = [(path, inputs(path)) for path in (E2E, PROTOS, CATALOG)]
+    for path, wanted in (SERVER, run), (TESTS, test), *others:
         faults += [(path, fault) for fault in missing(wanted, locks[path])]
     faults += [(TESTS, f"{name} is in the server's lock only") for name in sorted(locks[SERVER].keys() - locks[TESTS])]
     faults += [(TESTS, fault) for fault in differing(locks[TESTS], locks[SERVER])]

@@ -44,6 +44,12 @@ class TestAnswers:
             assert sent.headers["user-agent"] == "other/1"
             assert "content-length" not in sent.headers
 
+    async def test_what_is_encoded_is_sent_as_it_is(self, transport: HttpTransport) -> None:
+        async with scripted(ok) as upstream:
+            path = "/model/arn%3Aaws%3Abedrock%2Fx%3A0/converse?next=a%2Fb%3D"  # signatures cover just these letters
+            await fetch(transport, Outgoing("POST", upstream.base_url + path, {}, b"{}"))
+            assert upstream.requests[0].path == path
+
     async def test_error_statuses_are_answers_too(self, transport: HttpTransport) -> None:
         async def busy(exchange: Exchange) -> None:
             await exchange.answer(503, {"error": "busy"}, {"Retry-After": "7"})

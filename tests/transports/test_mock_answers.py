@@ -37,12 +37,12 @@ class TestText:
         ]
         assert (await message(mock(), history))["content"] == "second"
 
-    async def test_echo_and_embed_are_there_without_configuration(self) -> None:
+    async def test_echo_embed_and_rerank_are_there_without_configuration(self) -> None:
         transport = MockTransport({})
         status, answer = await ask(transport, "/chat/completions", {**chat_body("ping"), "model": "echo"})
         assert (status, answer["choices"][0]["message"]["content"]) == (200, "ping")
         status, listing = await ask(transport, "/models")
-        assert (status, [row["id"] for row in listing["data"]]) == (200, ["echo", "embed"])
+        assert (status, [row["id"] for row in listing["data"]]) == (200, ["echo", "embed", "rerank"])
 
     async def test_fixed_reply(self) -> None:
         assert (await message(mock(reply="always this")))["content"] == "always this"

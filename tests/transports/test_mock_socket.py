@@ -39,7 +39,7 @@ async def test_whole_answer_and_listing() -> None:
         async with session.post(f"{server.base_url}/chat/completions", json=chat_body("over a socket")) as answer:
             assert (await answer.json())["choices"][0]["message"]["content"] == "over a socket"
         async with session.get(f"{server.base_url}/models") as answer:
-            assert {row["id"] for row in (await answer.json())["data"]} == {*MODELS, "echo", "embed"}
+            assert {row["id"] for row in (await answer.json())["data"]} == {*MODELS, "echo", "embed", "rerank"}
         assert [request.path for request in server.requests] == ["/v1/chat/completions", "/v1/models"]
 
 

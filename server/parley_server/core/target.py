@@ -16,6 +16,13 @@ class Target:
     model: str
     """The provider's own name of the model."""
     card: v1.Model | None = None
+    base_model: str = ""
+    """What the model is, where its name is of somebody's own choosing: a deployment, say."""
+
+    @property
+    def known_as(self) -> str:
+        """The name that tells what the model can do."""
+        return self.base_model or self.model
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"

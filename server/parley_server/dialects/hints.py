@@ -34,16 +34,17 @@ _NAMED_CREDENTIALS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _GO_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-_LIMITS = ("requests", "tokens")
+_LIMITS = ("-requests", "-tokens", "")
+_POINT_IN_TIME = 1e9  # a reset above this is Unix time, in milliseconds where it is a thousand times more
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait at least, as the headers (names in lower case) say; None if they say nothing usable.
 
-    `retry-after-ms`, then `retry-after` (seconds or HTTP date), then the longest `x-ratelimit-reset-*` of the limits
-    that have nothing left.
+    `retry-after-ms` (Azure says 0 where it means nothing by it), then `retry-after` (seconds or HTTP date), then the
+    longest `x-ratelimit-reset-*` of the limits that have nothing left.
     """
-    if (milliseconds := _number(headers.get("retry-after-ms", ""))) is not None:
+    if milliseconds := _number(headers.get("retry-after-ms", "")):
         return milliseconds / 1000
     stated = headers.get("retry-after", "").strip()
     if (seconds := _number(stated)) is not None:
@@ -51,9 +52,9 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if stated and (pause := _until(stated, headers.get("date", ""))) is not None:
         return pause
     resets = [
-        go_duration(headers.get(f"x-ratelimit-reset-{limit}", ""))
+        _reset(headers.get(f"x-ratelimit-reset{limit}", ""), headers.get("date", ""))
         for limit in _LIMITS
-        if headers.get(f"x-ratelimit-remaining-{limit}", "0").strip() == "0"
+        if headers.get(f"x-ratelimit-remaining{limit}", "0").strip() == "0"
     ]
     return max((reset for reset in resets if reset is not None), default=None)
 
@@ -77,6 +78,17 @@ def provider_text(message: str) -> str:
     if len(encoded) <= _MESSAGE_BYTES:
         return encoded.decode()
     return encoded[: _MESSAGE_BYTES - 3].decode("utf-8", "ignore") + "…"
+
+
+def _reset(text: str, now: str) -> float | None:
+    """Seconds until a limit is full again: it is told as a duration, or as a point in time."""
+    reset = go_duration(text)
+    if reset is None or reset < _POINT_IN_TIME:
+        return reset
+    try:
+        return max(reset / (1000 if reset > 1000 * _POINT_IN_TIME else 1) - parsedate_to_datetime(now).timestamp(), 0.0)
+    except (ValueError, TypeError):  # no date to measure from
+        return None
 
 
 def _number(text: str) -> float | None:

@@ -16,9 +16,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley import v1
 from parley_server.core.context import Context
-from parley_server.core.errors import AttemptTimeout, StreamInterrupted
+from parley_server.core.errors import AttemptTimeout, GatewayError, StreamInterrupted
 from parley_server.core.reply import Batches, Reply
 from parley_server.core.service import Service
+from parley_server.core.target import Target
 from parley_server.pipeline.watch import TimeIsUp, Watch
 
 
@@ -40,10 +41,12 @@ class Timeout:
     """Raises AttemptTimeout before the answer has begun, StreamInterrupted after, and names the clock that ran out.
 
     `request.routing.attempt_timeout` and `first_output_timeout` take the place of `total` and `first_content`.
+    `target`: who was too slow, for the error to say.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, target: Target | None = None) -> None:
         self._limits = limits
+        self._target = target
 
     def __call__(self, inner: Service) -> Service:
         async def timed(request: Any, ctx: Context) -> Reply[Any]:
@@ -62,12 +65,31 @@ class Timeout:
             except BaseException as error:
                 watch.close()
                 if isinstance(error, TimeIsUp):
-                    raise _too_late(first, total) from None
+                    raise self._named(_too_late(first, total)) from None
                 raise
             reply.on_over(lambda _: watch.close())
-            return reply.through(lambda batches: _timed(batches, watch, limits.idle, start + total, total))
+            return reply.through(lambda batches: self._timed(batches, watch, limits.idle, start + total, total))
 
         return timed
+
+    async def _timed(self, batches: Batches, watch: Watch, idle: float, end: float, total: float) -> Batches:
+        while True:
+            due = min(watch.time() + idle, end)
+            try:
+                with watch.until(due):
+                    batch = await anext(batches)
+            except StopAsyncIteration:
+                return
+            except TimeIsUp:
+                raise self._named(_silent(idle) if due < end else _too_long(total)) from None
+            yield batch
+
+    def _named(self, error: GatewayError) -> GatewayError:
+        if self._target is not None:
+            provider, model = self._target.provider, self._target.model
+            error.provider_error = v1.ProviderError(provider=provider, model=model)
+            error.facts |= {"provider": provider, "model": model}
+        return error
 
 
 def _wishes(routing: v1.RoutingOptions, total: float, first: float) -> tuple[float, float]:
@@ -76,21 +98,6 @@ def _wishes(routing: v1.RoutingOptions, total: float, first: float) -> tuple[flo
     if routing.HasField("first_output_timeout"):
         first = _seconds(routing.first_output_timeout)
     return total, first
-
-
-async def _timed(batches: Batches, watch: Watch, idle: float, end: float, total: float) -> Batches:
-    while True:
-        due = min(watch.time() + idle, end)
-        try:
-            with watch.until(due):
-                batch = await anext(batches)
-        except StopAsyncIteration:
-            return
-        except TimeIsUp:
-            if due < end:
-                raise _silent(idle) from None
-            raise _too_long(total) from None
-        yield batch
 
 
 def _too_late(first: float, total: float) -> AttemptTimeout:

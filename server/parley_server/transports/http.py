@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import httpx
+import yarl
 from httpx_aiohttp import AiohttpTransport
 from multidict import CIMultiDict
 
@@ -263,12 +264,17 @@ class _Request(httpx.Request):
         self.url = url
         self.headers = CIMultiDict(_DEFAULT_HEADERS)  # type: ignore[assignment]  # aiohttp's own kind: nothing to convert
         self.headers.update(request.headers)
-        self.address = request.url
+        self.address = _as_it_is(request.url)
         self.timeout = aiohttp.ClientTimeout(connect=connect_timeout)  # bounds DNS, connecting and TLS together
         self.payload: bytes | _Slices | None = request.body or None
         if len(request.body) > _LARGE_BODY:
             self.headers["content-length"] = str(len(request.body))
             self.payload = _Slices(request.body)
+
+
+def _as_it_is(url: str) -> str | yarl.URL:
+    """`url` so that aiohttp leaves its encoding alone: it would decode what may be, and a signature covers the path."""
+    return yarl.URL(url, encoded=True) if "%" in url and url.isascii() else url
 
 
 class _Slices(httpx.AsyncByteStream):

@@ -111,6 +111,63 @@ def test_embeddings_as_repeated_floats_read_the_same(peer: Peer, client: Any) ->
     assert client.embed("m", "a").vectors == [[0.5, 1.5]]
 
 
+def ranking(*indexes: int) -> v1.RerankResponse:
+    """The answer that puts the documents in this order."""
+    results = [v1.RerankResult(index=index, score=0.9 - place / 4) for place, index in enumerate(indexes)]
+    return v1.RerankResponse(id="resp_1", model="m", results=results, usage=v1.Usage(input_tokens=5))
+
+
+def test_a_ranking_is_documents_best_first(peer: Peer, client: Any) -> None:
+    peer.will(ranking(2, 0))
+    found = client.rerank("m", "q", ["a", "b", "c"], top_n=2, max_tokens_per_document=100)
+    sent = v1.RerankRequest(model="m", query="q", documents=["a", "b", "c"], top_n=2, max_tokens_per_document=100)
+    assert peer.requests == [sent]
+    assert list(found) == [parley.Ranked(2, 0.9, "c"), parley.Ranked(0, 0.65, "a")]
+    assert (found[0].index, found[0].score, found[0].document) == (2, 0.9, "c")
+    assert found.documents == ["c", "a"]
+    assert found[:1] == [found[0]]
+    assert (len(found), found.usage.input_tokens, found.id) == (2, 5, "resp_1")
+    assert repr(found) == "<Ranking of 2, best 2 (0.9)>"
+    assert not found.warnings
+
+
+def test_rerank_takes_a_ready_request_and_the_common_arguments(peer: Peer, client: Any) -> None:
+    peer.will(ranking())
+    ready = v1.RerankRequest(model="m", query="q", documents=["a"], top_n=1)
+    found = client.rerank(
+        request=ready,
+        fallbacks=["n"],
+        metadata={"team": "search"},
+        provider_options={"cohere": {"priority": 1}},
+        unsupported="error",
+    )
+    [sent] = peer.requests
+    assert (sent.model, sent.query, list(sent.documents), sent.top_n) == ("m", "q", ["a"], 1)
+    assert [target.model for target in sent.routing.fallbacks] == ["n"]
+    assert dict(sent.metadata) == {"team": "search"}
+    assert dict(sent.provider_options_json) == {"cohere": '{"priority": 1}'}
+    assert sent.unsupported_policy == v1.UNSUPPORTED_POLICY_ERROR
+    assert (list(found), repr(found)) == ([], "<Ranking of 0>")
+
+
+@pytest.mark.parametrize("wrong", [{"end_user_id": "u"}, {"temperature": 1}])
+def test_rerank_refuses_what_means_nothing(client: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="unknown argument"):
+        client.rerank("m", "q", ["a"], **wrong)
+
+
+def test_one_text_is_no_list_of_documents(client: Any) -> None:
+    with pytest.raises(TypeError, match="list of texts"):
+        client.rerank("m", "q", "abc")
+
+
+@pytest.mark.parametrize("index", [-1, 1])
+def test_a_ranking_of_a_document_that_was_not_sent_is_an_error(peer: Peer, client: Any, index: int) -> None:
+    peer.will(ranking(index))
+    with pytest.raises(parley.ProtocolError):
+        client.rerank("m", "q", ["a"])
+
+
 def test_embed_takes_token_ids_and_dimensions(peer: Peer, client: Any) -> None:
     peer.will(v1.EmbedResponse())
     client.embed("m", [[1, 2], [3]], dimensions=256)

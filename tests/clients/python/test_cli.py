@@ -115,6 +115,20 @@ def test_embed_prints_one_array_a_line(peer: Peer) -> None:
     assert [one.text for one in peer.requests[1].inputs] == ["a", "b"]
 
 
+def test_rerank_prints_score_number_and_text(peer: Peer) -> None:
+    results = [v1.RerankResult(index=1, score=0.75), v1.RerankResult(index=0, score=-1.5)]
+    answer = v1.RerankResponse(model="m", results=results, warnings=[v1.Warning(message="no limit")])
+    peer.will(answer)
+    peer.will(answer)
+    result = run(peer, "rerank", "m", "q", "first", "second\tone", "--top-n", "2")
+    assert result.stdout == "0.750000\t1\tsecond one\n-1.500000\t0\tfirst\n"
+    assert result.stderr == "warning: no limit\n"
+    assert peer.requests[0] == v1.RerankRequest(model="m", query="q", documents=["first", "second\tone"], top_n=2)
+    written = json.loads(run(peer, "rerank", "m", "q", "--json", stdin="a\n\nb\n").stdout)
+    assert written["results"][0] == {"index": 1, "score": 0.75, "document": "b"}
+    assert list(peer.requests[1].documents) == ["a", "b"]
+
+
 def test_models_are_columns_in_a_pipe(peer: Peer) -> None:
     model = v1.Model(id="mock/echo", operations=["chat", "embed"], state=v1.Model.STATE_ACTIVE)
     model.limits.context_tokens = 128_000
@@ -151,6 +165,7 @@ def test_errors_are_readable_and_have_exit_codes(peer: Peer) -> None:
     [
         (["chat", "m"], "nothing to say"),
         (["embed", "m"], "nothing to embed"),
+        (["rerank", "m", "q"], "nothing to rank"),
         (["chat", "m", "x", "--image", "no-such-file.png"], "no-such-file.png"),
         (["chat", "m", "x", "--address", "https://example.com"], "an address is host:port"),
         (["chat", "m", "x", "--timeout", "0"], "timeout"),

@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from parley.progress import Progress as Progress
     from parley.reply import Embeddings as Embeddings
     from parley.reply import FinishReason as FinishReason
+    from parley.reply import Ranked as Ranked
+    from parley.reply import Ranking as Ranking
     from parley.reply import Reply as Reply
     from parley.reply import ToolCall as ToolCall
     from parley.reply import ToolRun as ToolRun
@@ -86,7 +88,7 @@ _NAMES = {
     ),
     "health": "Health",
     "progress": "Progress",
-    "reply": "Embeddings FinishReason Reply ToolCall ToolRun",
+    "reply": "Embeddings FinishReason Ranked Ranking Reply ToolCall ToolRun",
     "tools": "Tool ToolError tool",
 }
 """Which module has which of the names above."""

@@ -26,8 +26,8 @@ from google.protobuf.message import Message
 import parley
 from parley import v1
 from parley.files import growing_file
-from parley.reply import Embeddings, Reply
-from parley.request import ChatArguments, EmbedArguments
+from parley.reply import Embeddings, Ranking, Reply
+from parley.request import ChatArguments, EmbedArguments, RerankArguments
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -160,9 +160,45 @@ def embed(
 
 
 @app.command()
+def rerank(
+    model: Model,
+    query: Annotated[str, typer.Argument(help="What the documents are judged by.", show_default=False)],
+    documents: Annotated[list[str] | None, typer.Argument(help="Documents; or one a line, piped in.")] = None,
+    top_n: Annotated[int | None, typer.Option("--top-n", "-n", help="Only the best ones.", show_default=False)] = None,
+    as_json: AsJson = False,
+    address: Address = None,
+    tls: Tls = None,
+    timeout: Timeout = None,
+) -> None:
+    """Order documents by how well they answer a query: score, number and text, parted by tabs, best first."""
+    given = [*(documents or []), *filter(None, _piped().splitlines())]
+    if not given:
+        _usage("nothing to rank: give documents, or pipe them in, one a line")
+    arguments: RerankArguments = {}
+    if top_n is not None:
+        arguments["top_n"] = top_n
+    if timeout is not None:
+        arguments["timeout"] = timeout
+    with _gateway(address, tls) as client:
+        ranking = client.rerank(model, query, given, **arguments)
+    if as_json:
+        usage = MessageToDict(ranking.usage)
+        results = [{"index": one.index, "score": one.score, "document": one.document} for one in ranking]
+        _print(json.dumps({"model": ranking.model, "results": results, "usage": usage}, ensure_ascii=False))
+        return
+    screen = Screen()
+    for one in ranking:
+        line = f"{one.score:.6f}\t{one.index}\t{' '.join(one.document.split())}"
+        _print(_visible(line) if screen.out.is_terminal else line)
+    for warning in ranking.warnings:
+        screen.err.print(_visible(f"warning: {warning.message}"), style="yellow")
+    screen.costs(ranking)
+
+
+@app.command()
 def models(
     provider: Annotated[str, typer.Option(help="Only this provider's.")] = "",
-    operation: Annotated[str, typer.Option(help="Only models that do this: chat or embed.")] = "",
+    operation: Annotated[str, typer.Option(help="Only models that do this: chat, embed or rerank.")] = "",
     capability: Annotated[list[str] | None, typer.Option(help="Only models that can do this; may be repeated.")] = None,
     as_json: AsJson = False,
     address: Address = None,
@@ -266,7 +302,7 @@ class Screen:
             self.err.print(f"ended: {reply.finish_reason.value}", style="yellow")
         self.costs(reply)
 
-    def costs(self, answer: Reply | Embeddings) -> None:
+    def costs(self, answer: Reply | Embeddings | Ranking) -> None:
         """Tokens, cost and who answered, in one line, for people only."""
         if not self.err.is_terminal:
             return

@@ -57,7 +57,7 @@ class ToolCall:
 class _Answer:
     """What all answers have."""
 
-    raw: v1.ChatResponse | v1.EmbedResponse
+    raw: v1.ChatResponse | v1.EmbedResponse | v1.RerankResponse
 
     @property
     def id(self) -> str:
@@ -214,6 +214,44 @@ class Embeddings(_Answer, Sequence[Vector]):
 
     def __repr__(self) -> str:
         return f"<Embeddings {len(self)} × {self.dimensions}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One document of a ranking. `index`: its place in the request. `score`: comparable within one answer only."""
+
+    index: int
+    score: float
+    document: str
+
+
+class Ranking(_Answer, Sequence[Ranked]):
+    """Documents by relevance, best first; as many as were asked for."""
+
+    raw: v1.RerankResponse
+
+    def __init__(self, raw: v1.RerankResponse, documents: Sequence[str]) -> None:
+        self.raw = raw
+        self._ranked = [Ranked(one.index, one.score, documents[one.index]) for one in raw.results]
+
+    @overload
+    def __getitem__(self, index: int) -> Ranked: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Ranked]: ...
+    def __getitem__(self, index: int | slice) -> Ranked | list[Ranked]:
+        return self._ranked[index]
+
+    def __len__(self) -> int:
+        return len(self._ranked)
+
+    @property
+    def documents(self) -> list[str]:
+        """The documents, best first."""
+        return [one.document for one in self._ranked]
+
+    def __repr__(self) -> str:
+        best = f", best {self._ranked[0].index} ({self._ranked[0].score:.3g})" if self._ranked else ""
+        return f"<Ranking of {len(self)}{best}>"
 
 
 def _vector(embedding: v1.Embedding) -> Vector:

@@ -52,7 +52,7 @@ class CallArguments(TypedDict, total=False):
 
 
 class CommonArguments(TypedDict, total=False):
-    """What chats and embeddings share.
+    """What chats, embeddings and rankings share.
 
     `routing`: which targets may be tried. `metadata`: recorded with the call in traces. `provider_options`: wishes that
     the API has no word for, by provider: {"openai": {"store": False}}. `unsupported`: what to do with wishes that the
@@ -61,7 +61,6 @@ class CommonArguments(TypedDict, total=False):
 
     routing: v1.RoutingOptions
     metadata: Mapping[str, str]
-    end_user_id: str
     provider_options: Mapping[str, Mapping[str, Any]]
     unsupported: Literal["error", "warn"]
 
@@ -76,6 +75,7 @@ class TurnArguments(SamplingArguments, CommonArguments, CallArguments, total=Fal
     """
 
     request: v1.ChatRequest
+    end_user_id: str
     tool_choice: str | v1.ToolChoice
     parallel_tool_calls: bool
     reasoning: Effort | v1.ReasoningOptions
@@ -108,7 +108,20 @@ class EmbedArguments(CommonArguments, CallArguments, total=False):
     """Keyword arguments of `embed`. `dimensions`: how many are wanted. `fallbacks` must share the embedding space."""
 
     request: v1.EmbedRequest
+    end_user_id: str
     dimensions: int
+    fallbacks: Sequence[str]
+
+
+class RerankArguments(CommonArguments, CallArguments, total=False):
+    """Keyword arguments of `rerank`.
+
+    `top_n`: most results. `max_tokens_per_document`: judge by the beginning of each document only.
+    """
+
+    request: v1.RerankRequest
+    top_n: int
+    max_tokens_per_document: int
     fallbacks: Sequence[str]
 
 
@@ -148,6 +161,26 @@ def embed_request(model: str, inputs: EmbedInputs, given: EmbedArguments) -> v1.
         request.dimensions = given["dimensions"]
     for name, value in given.items():
         if name != "dimensions":
+            _lay_common(request, name, value)
+    return request
+
+
+def rerank_request(model: str, query: str, documents: Iterable[str], given: RerankArguments) -> v1.RerankRequest:
+    """The request that says all this. Raises TypeError for arguments that have no meaning."""
+    if isinstance(documents, str):
+        raise TypeError("documents is a list of texts, not one text")
+    request = v1.RerankRequest()
+    if "request" in given:
+        request.CopyFrom(given["request"])
+    request.model = model or request.model
+    request.query = query or request.query
+    request.documents.extend(documents)
+    if "top_n" in given:
+        request.top_n = given["top_n"]
+    if "max_tokens_per_document" in given:
+        request.max_tokens_per_document = given["max_tokens_per_document"]
+    for name, value in given.items():
+        if name not in ("top_n", "max_tokens_per_document"):
             _lay_common(request, name, value)
     return request
 
@@ -209,7 +242,7 @@ def _lay_chat(request: v1.ChatRequest, name: str, value: Any) -> None:
             _lay_common(request, name, value)
 
 
-def _lay_common(request: v1.ChatRequest | v1.EmbedRequest, name: str, value: Any) -> None:
+def _lay_common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, name: str, value: Any) -> None:
     match name:
         case "routing":
             request.routing.MergeFrom(value)
@@ -218,7 +251,7 @@ def _lay_common(request: v1.ChatRequest | v1.EmbedRequest, name: str, value: Any
             request.routing.fallbacks.extend(targets)
         case "metadata":
             request.metadata.update(value)
-        case "end_user_id":
+        case "end_user_id" if not isinstance(request, v1.RerankRequest):
             request.end_user_id = value
         case "provider_options":
             for provider, wishes in value.items():

@@ -108,6 +108,9 @@ def usage(counts: Mapping[str, Any], source: v1.Usage.Source.ValueType) -> v1.Us
         answer.cache_read_input_tokens = given["cache_read_input_tokens"]
     if "cache_creation_input_tokens" in given:
         answer.cache_write_input_tokens = given["cache_creation_input_tokens"]
+    for_an_hour = given.get("cache_creation", {}).get("ephemeral_1h_input_tokens")
+    if for_an_hour is not None:
+        answer.cache_write_1h_input_tokens = for_an_hour
     if "input_tokens" in given:
         answer.input_tokens = given["input_tokens"] + answer.cache_read_input_tokens + answer.cache_write_input_tokens
     if "output_tokens" in given:

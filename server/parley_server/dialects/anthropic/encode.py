@@ -37,7 +37,7 @@ def encode(request: v1.ChatRequest, target: Target, hosting: Hosting, *, stream:
     Raises UnsupportedParameter if nothing but instructions is there to send.
     """
     wishes = Wishes(request.unsupported_policy)
-    row = traits(target.model)
+    row = traits(target.known_as)
     body: dict[str, Any] = {"max_tokens": 0, "messages": []}
     if hosting.model_in_body:
         body["model"] = target.model

@@ -107,7 +107,7 @@ class Thought:
 
 def thought(request: v1.ChatRequest, target: Target, wishes: Wishes) -> Thought:
     """`max_tokens`, `thinking` and `output_config.effort` for the reasoning options of a request."""
-    row = traits(target.model)
+    row = traits(target.known_as)
     options = request.reasoning
     stated = request.sampling.HasField("max_output_tokens")
     card_limit = target.card.limits.max_output_tokens if target.card is not None else 0

@@ -24,13 +24,16 @@ __all__ = ["OllamaChat", "OllamaEmbed", "OllamaModels"]
 
 
 class OllamaChat:
-    """The dialect of `POST /api/chat`."""
+    """The dialect of `POST /api/chat`. `keep_alive`: how long models stay loaded behind a call; None: the default."""
 
     framing: type[Framing] = NDJSON
 
+    def __init__(self, keep_alive: str | int | None = None) -> None:
+        self._keep_alive = keep_alive
+
     def encode(self, request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
         """See `encode.py`."""
-        return encode(request, target, stream=stream)
+        return encode(request, target, stream=stream, keep_alive=self._keep_alive)
 
     def decode(self, body: bytes, target: Target) -> v1.ChatResponse:
         """See `decode.py`."""

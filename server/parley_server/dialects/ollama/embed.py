@@ -17,7 +17,10 @@ _OURS = ("model", "input")
 
 
 class OllamaEmbed:
-    """The dialect of `POST /api/embed`, which takes texts and answers numbers."""
+    """The dialect of `POST /api/embed`, which takes texts and answers numbers. `keep_alive`: as for chat."""
+
+    def __init__(self, keep_alive: str | int | None = None) -> None:
+        self._keep_alive = keep_alive
 
     def batch_limit(self, _target: Target) -> int:
         """Ours: the API names none, but the answer comes only when the last input is done."""
@@ -32,6 +35,8 @@ class OllamaEmbed:
             raise UnsupportedParameter(f"{target}: {why}", violations=violations)
         wishes = Wishes(request.unsupported_policy)
         body: dict[str, object] = {"model": target.model, "input": [given.text for given in request.inputs]}
+        if self._keep_alive is not None:
+            body["keep_alive"] = self._keep_alive
         if request.HasField("dimensions"):
             body["dimensions"] = request.dimensions
         if request.end_user_id:

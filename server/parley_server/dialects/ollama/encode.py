@@ -38,12 +38,17 @@ _LEVELS = {
 _CLAMPED = {v1.REASONING_EFFORT_MINIMAL: "minimal", v1.REASONING_EFFORT_XHIGH: "xhigh"}
 
 
-def encode(request: v1.ChatRequest, target: Target, *, stream: bool) -> HttpCall:
-    """The call that asks for `request`. Raises UnsupportedParameter for content that cannot be sent at all."""
+def encode(request: v1.ChatRequest, target: Target, *, stream: bool, keep_alive: str | int | None = None) -> HttpCall:
+    """The call that asks for `request`. Raises UnsupportedParameter for content that cannot be sent at all.
+
+    `keep_alive` goes into the body; an option of the request replaces it.
+    """
     wishes = Wishes(request.unsupported_policy)
     breakpoints = request.prompt_cache.mode != v1.PromptCacheOptions.MODE_OFF
     messages = Messages(target, wishes, breakpoints=breakpoints).encode(request.messages)
     body: Body = {"model": target.model, "messages": messages, "stream": stream}  # said, since the default is true
+    if keep_alive is not None:
+        body["keep_alive"] = keep_alive
     notes = _tools(body, request, target, wishes, breakpoints=breakpoints)
     _sampling(body, request.sampling, wishes)
     _reasoning(body, request.reasoning, wishes)

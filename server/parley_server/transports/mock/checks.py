@@ -22,6 +22,7 @@ _RANGES = (  # name, type, least, most
 )
 _STOPS = 16  # OpenAI takes 4; many servers that speak like it take more
 _INPUTS = 2048
+_DOCUMENTS = 2048
 _INPUT_TOKENS = 8192
 _CHARACTERS_PER_TOKEN = 8  # at least one token for so many: a bound for texts without white space
 
@@ -193,6 +194,39 @@ def embed_inputs(request: Mapping[str, Any]) -> list[str | list[int]]:
     if request.get("encoding_format") not in (None, "float", "base64"):
         _invalid("encoding_format", "expected 'float' or 'base64'")
     return inputs
+
+
+def rerank_inputs(request: Mapping[str, Any]) -> tuple[str, list[str], int]:
+    """Query, documents, and how many results are wanted. Raises Refused."""
+    match request.get("query"):
+        case str(query) if query:
+            pass
+        case None:
+            _missing("query")
+        case _:
+            _invalid("query", "expected text, not empty")
+    match request.get("documents"):
+        case [_, *_] as given if len(given) <= _DOCUMENTS:
+            documents = [_document(document, f"documents[{i}]") for i, document in enumerate(given)]
+        case None:
+            _missing("documents")
+        case _:
+            _invalid("documents", f"expected 1 to {_DOCUMENTS} documents")
+    match request.get("top_n"):
+        case None:
+            return query, documents, len(documents)
+        case int(most) if most >= 1:
+            return query, documents, most
+        case _:
+            _invalid("top_n", "expected 1 or more")
+
+
+def _document(document: Any, where: str) -> str:
+    match document:
+        case str(text) | {"text": str(text)} if text:
+            return text
+        case _:
+            _invalid(where, "expected text, not empty")
 
 
 def dimensions(request: Mapping[str, Any], default: int) -> int:

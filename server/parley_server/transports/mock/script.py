@@ -15,8 +15,9 @@ from urllib.parse import unquote
 
 from parley_server.transports.mock import vectors, wire
 from parley_server.transports.mock.answer import answer
-from parley_server.transports.mock.checks import check_chat, dimensions, embed_inputs
+from parley_server.transports.mock.checks import check_chat, dimensions, embed_inputs, rerank_inputs
 from parley_server.transports.mock.models import Fault, MockError, MockModel
+from parley_server.transports.mock.ranking import ranked
 from parley_server.transports.mock.refusals import Refused, error_body, parsed
 from parley_server.transports.mock.tokens import count as count_tokens
 
@@ -60,7 +61,7 @@ class MockServer:
     """The models, and how often each was asked. Everything else about an answer follows from the request alone."""
 
     def __init__(self, models: Mapping[str, MockModel]) -> None:
-        self._models = {"echo": MockModel(), "embed": MockModel(), **models}
+        self._models = {"echo": MockModel(), "embed": MockModel(), "rerank": MockModel(), **models}
         self._asked: Counter[str] = Counter()
         self._numbers = count(1)
 
@@ -86,6 +87,14 @@ class MockServer:
                 inputs, size = embed_inputs(request), dimensions(request, model.dimensions)
                 error = self._error(name, model)
                 return _refusal(error, headers) or _embed(request, model, error or model, inputs, size, headers)
+            case "POST", ["rerank"]:
+                request = parsed(body)
+                name, model = self._model(request.get("model"))
+                query, documents, most = rerank_inputs(request)
+                error = self._error(name, model)
+                return _refusal(error, headers) or _rerank(
+                    request, model, error or model, query, documents, most, headers
+                )
             case "GET", ["models"]:
                 return iter((Head(200, headers), wire.models(self._models)))
             case "GET", ["models", name]:
@@ -153,6 +162,22 @@ def _embed(
     made = (vectors.of_text(i, size) if isinstance(i, str) else vectors.of_tokens(i, size) for i in inputs)
     used = sum(count_tokens(i) if isinstance(i, str) else len(i) for i in inputs)
     body = wire.embeddings(made, request["model"], used, packed=request.get("encoding_format") == "base64")
+    return _delayed(_broken_body(Head(200, headers), iter((body,)), fault), model.first_token_delay)
+
+
+def _rerank(
+    request: Mapping[str, Any],
+    model: MockModel,
+    fault: Fault,
+    query: str,
+    documents: list[str],
+    most: int,
+    headers: Mapping[str, str],
+) -> Script:
+    used = sum(count_tokens(query) + count_tokens(document) for document in documents)
+    results = ranked(query, documents)[:most]
+    told = request.get("return_documents") is not False
+    body = wire.rerank(results, documents, request["model"], used, with_documents=told)
     return _delayed(_broken_body(Head(200, headers), iter((body,)), fault), model.first_token_delay)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -195,6 +195,17 @@ def embeddings(vectors: Iterable[array[float]], model: str, prompt_tokens: int, 
     ]
     usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
     return orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage})
+
+
+def rerank(
+    results: Iterable[tuple[int, float]], documents: Sequence[str], model: str, tokens: int, *, with_documents: bool
+) -> bytes:
+    """The body of a reranking answer, as Jina and those who follow it write it."""
+    rows: list[dict[str, Any]] = [{"index": index, "relevance_score": score} for index, score in results]
+    if with_documents:
+        for row in rows:
+            row["document"] = {"text": documents[row["index"]]}
+    return orjson.dumps({"model": model, "object": "list", "results": rows, "usage": {"total_tokens": tokens}})
 
 
 def _packed(vector: array[float]) -> str:

@@ -19,18 +19,20 @@ from parley.channel import service_config as default_config
 from parley.errors import Cancelled, ProtocolError
 from parley.health import Health
 from parley.progress import Progress
-from parley.reply import Embeddings, Reply, ToolCall, ToolRun
+from parley.reply import Embeddings, Ranking, Reply, ToolCall, ToolRun
 from parley.request import (
     CallArguments,
     ChatArguments,
     EmbedArguments,
     EmbedInputs,
     Prompt,
+    RerankArguments,
     StreamArguments,
     TurnArguments,
     chat_request,
     deadline,
     embed_request,
+    rerank_request,
     stream_request,
 )
 from parley.status import from_rpc
@@ -145,6 +147,16 @@ class AsyncClient:
         request = embed_request(model, inputs, arguments)
         return Embeddings(await self._call(self.stub.Embed, request, arguments, self._timeout))
 
+    async def rerank(
+        self, model: str = "", query: str = "", documents: Iterable[str] = (), **arguments: Unpack[RerankArguments]
+    ) -> Ranking:
+        """The documents by how well they answer `query`, best first; `top_n=3` for the best three."""
+        request = rerank_request(model, query, documents, arguments)
+        answer = await self._call(self.stub.Rerank, request, arguments, self._timeout)
+        if any(not 0 <= result.index < len(request.documents) for result in answer.results):
+            raise ProtocolError("the gateway ranked a document that was not sent")
+        return Ranking(answer, request.documents)
+
     async def models(
         self,
         *,
@@ -156,7 +168,7 @@ class AsyncClient:
     ) -> AsyncIterator[v1.Model]:
         """All models that can be asked, ordered by ID; pages are fetched as they are needed.
 
-        `provider`: its models only. `operation`: "chat" or "embed". `capabilities`: models that have all of them.
+        `provider`: its models only. `operation`: "chat", "embed" or "rerank". `capabilities`: models with all of them.
         """
         request = v1.ListModelsRequest(
             provider=provider, operation=operation, capabilities=capabilities, page_size=page_size
