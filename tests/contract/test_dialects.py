@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley import v1
@@ -22,6 +22,7 @@ from tests.contract.said import Call, Said, Used, heard, sayings, turn_of, used
 
 CASES = cases()
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
+examples = settings(max_examples=50)  # of each property, for each of a dozen dialects
 RICH = Said(
     text="Well: 👩‍🚀 is näive, 你好\n\n—\u2028data: end",
     reasoning="Let me see … 🤔",
@@ -105,6 +106,7 @@ def well_formed(events: Sequence[v1.StreamChatResponse]) -> None:
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_a_whole_answer_says_what_was_said(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
@@ -112,6 +114,7 @@ def test_a_whole_answer_says_what_was_said(case: Case, data: st.DataObject) -> N
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_a_stream_cut_anywhere_folds_to_the_whole_answer(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
@@ -131,6 +134,7 @@ def test_characters_cut_in_the_midst_stay_whole(case: Case, size: int) -> None:
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_a_prefix_is_interrupted_and_never_an_answer(case: Case, data: st.DataObject) -> None:
     """Unless all that is missing are counts, where the wire has no end marker that could be waited for."""
@@ -157,6 +161,7 @@ def test_the_last_event_may_lack_its_line_end(case: Case) -> None:
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_unknown_events_and_fields_change_nothing(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
@@ -172,6 +177,7 @@ def test_unknown_events_and_fields_change_nothing(case: Case, data: st.DataObjec
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_an_error_inside_a_stream_raises_what_it_means(case: Case, data: st.DataObject) -> None:
     if lacking(case, "broken_stream"):
@@ -305,6 +311,7 @@ def spoilt(data: st.DataObject, value: Any) -> Any:
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_json_of_another_shape_is_an_error_of_the_provider_and_no_bug(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
@@ -337,6 +344,7 @@ def test_a_body_that_is_no_answer_is_an_error_of_the_provider(case: Case, body: 
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_bytes_that_are_no_stream_are_never_an_answer(case: Case, data: st.DataObject) -> None:
     noise = data.draw(st.binary(max_size=200) | st.text(max_size=60).map(lambda text: f"data: {text}\n\n".encode()))
@@ -364,6 +372,7 @@ _json = st.recursive(
 
 
 @every_case
+@examples
 @given(
     status=st.integers(400, 599),
     body=st.binary(max_size=60) | _json.map(lambda value: json.dumps(value).encode()),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley import v1
@@ -18,6 +18,7 @@ from tests.contract.cases import cases
 from tests.contract.said import sayings
 
 every_case = pytest.mark.parametrize("case", cases(), ids=str)
+examples = settings(max_examples=50)  # of each property, for each of a dozen dialects
 streaming = pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 SCHEMA = '{"type":"object","properties":{"city":{"type":"string"}},"required":["city"],"additionalProperties":false}'
 
@@ -194,6 +195,7 @@ def test_options_of_this_provider_are_merged_and_those_of_others_are_not(case: C
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_a_turn_goes_back_as_it_came(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
@@ -220,11 +222,14 @@ def test_a_turn_goes_back_as_it_came(case: Case, data: st.DataObject) -> None:
     wanted = case.returned(said)
     if wanted.text or wanted.reasoning or wanted.refusal or wanted.calls:
         assert case.turn(body) == wanted
+    if said.reasoning and not wanted.reasoning:
+        assert "REPLAY_STATE_DROPPED" in {warning.code for warning in call.warnings}
     assert [text for _, text in case.results(body)] == [f"result {number}" for number in range(len(calls))]
     assert [id for id, _ in case.results(body)] == [id for id, _ in case.paired(said)]
 
 
 @every_case
+@examples
 @given(data=st.data())
 def test_a_turn_of_another_provider_is_taken_without_its_secrets(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))

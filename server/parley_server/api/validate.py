@@ -223,8 +223,8 @@ def _source(source: v1.MediaSource, path: str, say: Say) -> None:
             if not source.mime_type:
                 say(f"{path}.mime_type", "is required with data")
         case "uri":
-            if not source.uri.startswith("https://"):
-                say(f"{path}.uri", "must be an https URI; send bytes as data")
+            if not source.uri.startswith(("https://", "gs://", "s3://")):
+                say(f"{path}.uri", "must be an https URI (or gs or s3, in those clouds); send bytes as data")
         case None:
             say(path, "is required")
 

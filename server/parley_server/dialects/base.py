@@ -151,6 +151,17 @@ class Wishes:
         return tuple(self._warnings)
 
 
+def web_address(source: v1.MediaSource, path: str, target: Target) -> str:
+    """The URI of `source`, which stands at `path` of the request; empty if it holds bytes.
+
+    Raises UnsupportedParameter for one that only another cloud can read (`gs:`, `s3:`).
+    """
+    if source.uri.startswith(("gs://", "s3://")):
+        why = "this provider cannot read the storage of another cloud: send an https URI, or bytes"
+        raise UnsupportedParameter(f"{target}: {why}", violations=[Violation(f"{path}.uri", why, "UNSUPPORTED_URI")])
+    return source.uri
+
+
 def load_object(body: bytes) -> dict[str, Any]:
     """`body` as a JSON object. Raises ProtocolError otherwise."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from parley_server.core.errors import GatewayError, Overloaded
 from parley_server.core.target import Target
-from parley_server.dialects.gemini import GeminiChat
+from parley_server.dialects.gemini import VERTEX, GeminiChat
 from tests.contract.case import Case, dump
 from tests.contract.said import Call, Said, Turn, Used, canonical, pieces
 from tests.upstream import Request
@@ -128,4 +128,13 @@ def _usage(used: Used | None) -> dict[str, Any]:
     return {"usageMetadata": counts}
 
 
-CASES = (Gemini(),)
+class Vertex(Gemini):
+    """The same on Google Cloud."""
+
+    name = "gemini, vertex"
+    dialect = GeminiChat(VERTEX)
+    target = Target("vertex", "gemini-3-pro")
+    over_sockets = False  # tokens come from elsewhere
+
+
+CASES = (Gemini(), Vertex())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from parley_server.core.errors import GatewayError, Overloaded
 from parley_server.core.target import Target
 from parley_server.dialects.openai_responses import OpenAIResponses
 from tests.contract.case import Case, dump, named_sse
-from tests.contract.said import Call, Said, Turn, Used, canonical, pieces
+from tests.contract.said import Call, Said, Turn, Used, canonical, pieces, turn_of
 
 _HEAD = {"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5.1-2026-01-01", "error": None}
 _SECRET = "gAAAAABpZw=="
@@ -60,6 +61,11 @@ class Responses(Case):
             "api_key": "env:CASE_KEY",
             "api": "responses",
         }
+
+    def returned(self, said: Said) -> Turn:
+        turn = turn_of(said)
+        alone = not (said.text or said.refusal or said.calls)
+        return replace(turn, reasoning="") if alone else turn  # reasoning that nothing followed is refused
 
     def turn(self, body: Any) -> Turn:
         texts, reasoning, refusals, calls = "", "", "", []

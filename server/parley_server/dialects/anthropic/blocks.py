@@ -15,7 +15,7 @@ from parley_server.core.errors import InvalidRequest, Violation
 from parley_server.core.target import Target
 from parley_server.dialects.anthropic.answers import LONG_NUMBER, compact
 from parley_server.dialects.anthropic.breakpoints import Breakpoints
-from parley_server.dialects.base import Wishes
+from parley_server.dialects.base import Wishes, web_address
 
 Block = dict[str, Any]
 
@@ -121,7 +121,7 @@ class Conversation:
             case "image":
                 return self._image(part.image, path)
             case "document":
-                return _document(part.document, path)
+                return _document(part.document, path, self._target)
             case "reasoning":
                 return self._reasoning(part, path)
             case "tool_call":
@@ -142,7 +142,7 @@ class Conversation:
     def _image(self, image: v1.ImagePart, path: str) -> Block:
         if image.detail:
             self._wishes.unmet(f"{path}.image.detail", "the Messages API has no detail levels for images")
-        return {"type": "image", "source": _source(image.source)}
+        return {"type": "image", "source": _source(image.source, f"{path}.image.source", self._target)}
 
     def _reasoning(self, part: v1.Part, path: str) -> Block | None:
         state = part.replay_state
@@ -241,15 +241,15 @@ def _arguments(text: str) -> Any:
     return orjson.Fragment(text) if is_object else {"arguments": text}
 
 
-def _source(source: v1.MediaSource) -> Block:
+def _source(source: v1.MediaSource, path: str, target: Target) -> Block:
     if source.WhichOneof("source") == "uri":
-        return {"type": "url", "url": source.uri}
+        return {"type": "url", "url": web_address(source, path, target)}
     return {"type": "base64", "media_type": source.mime_type, "data": base64.b64encode(source.data).decode("ascii")}
 
 
-def _document(document: v1.DocumentPart, path: str) -> Block:
+def _document(document: v1.DocumentPart, path: str, target: Target) -> Block:
     source = document.source
-    block: Block = {"type": "document", "source": _source(source)}
+    block: Block = {"type": "document", "source": _source(source, f"{path}.document.source", target)}
     if source.WhichOneof("source") == "data" and source.mime_type.startswith("text/"):
         try:
             text = source.data.decode("utf-8")

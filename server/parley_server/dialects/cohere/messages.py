@@ -18,7 +18,7 @@ import orjson
 from parley import v1
 from parley_server.core.errors import UnsupportedParameter, Violation
 from parley_server.core.target import Target
-from parley_server.dialects.base import Wishes
+from parley_server.dialects.base import Wishes, web_address
 
 Body = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Messages:
 
     def _image(self, image: v1.ImagePart, path: str) -> Body:
         source = image.source
-        url = source.uri
+        url = web_address(source, f"{path}.source", self._target)
         if source.WhichOneof("source") == "data":
             url = f"data:{source.mime_type};base64,{b64encode(source.data).decode()}"
         said: Body = {"url": url}

@@ -30,7 +30,7 @@ class Hosting:
     call_ids: bool = True
     """Function calls and their responses take an `id`; otherwise they are told apart by name and order alone."""
 
-    refused_uris: tuple[str, ...] = ()
+    refused_uris: tuple[str, ...] = ("gs://", "s3://")
     """Beginnings of URIs that this place cannot fetch."""
 
     titles: bool = False
@@ -59,7 +59,7 @@ def _vertex_path(model: str) -> str:
 
 VERTEX = Hosting(
     path=_vertex_path,
-    refused_uris=("https://generativelanguage.googleapis.com/",),  # files of the Gemini API are not seen here
+    refused_uris=("https://generativelanguage.googleapis.com/", "s3://"),  # files of the Gemini API are not seen here
     titles=True,
     mixed_tools_flag=False,
     end_user_label="end_user",

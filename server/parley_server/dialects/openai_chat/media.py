@@ -8,7 +8,7 @@ from typing import Any
 from parley import v1
 from parley_server.core.errors import UnsupportedParameter, Violation
 from parley_server.core.target import Target
-from parley_server.dialects.base import Wishes
+from parley_server.dialects.base import Wishes, web_address
 from parley_server.dialects.openai_chat.quirks import Quirks
 
 Body = dict[str, Any]
@@ -34,9 +34,10 @@ class Media:
 
     def image(self, image: v1.ImagePart, path: str) -> Body:
         """An image by address, or as a data URL."""
-        if image.source.uri.startswith("http") and not self._quirks.image_urls:
+        url = web_address(image.source, f"{path}.image.source", self._target)
+        if url.startswith("http") and not self._quirks.image_urls:
             raise unsayable(self._target, f"{path}.image.source.uri", "images go as bytes only, not by URI")
-        said: Body = {"url": image.source.uri or _data_url(image.source)}
+        said: Body = {"url": url or _data_url(image.source)}
         if image.detail == v1.IMAGE_DETAIL_MEDIUM:
             self._wishes.unmet(f"{path}.image.detail", "there is no medium detail; the provider chooses")
         elif image.detail:
@@ -51,7 +52,8 @@ class Media:
         if source.WhichOneof("source") == "uri":
             if how == "object":
                 raise unsayable(self._target, f"{path}.audio.source.uri", "audio goes as bytes only, not by URI")
-            return {"type": "input_audio", "input_audio": source.uri if how == "text" else {"data": source.uri}}
+            url = web_address(source, f"{path}.audio.source", self._target)
+            return {"type": "input_audio", "input_audio": url if how == "text" else {"data": url}}
         if how == "text":
             return {"type": "input_audio", "input_audio": b64encode(source.data).decode()}
         form = _AUDIO_FORMATS.get(source.mime_type.partition(";")[0].strip().lower())
@@ -76,7 +78,8 @@ class Media:
         if document.context:
             self._wishes.unmet(f"{path}.document.context", "there is no place for context beside a document here")
         if how == "document_url":
-            said: Body = {"type": "document_url", "document_url": source.uri or _data_url(source)}
+            url = web_address(source, f"{path}.document.source", self._target)
+            said: Body = {"type": "document_url", "document_url": url or _data_url(source)}
             if document.title:
                 said["document_name"] = document.title
             return said

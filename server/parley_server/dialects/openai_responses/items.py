@@ -15,7 +15,7 @@ import orjson
 from parley import v1
 from parley_server.core.errors import UnsupportedParameter, Violation
 from parley_server.core.target import Target
-from parley_server.dialects.base import Wishes
+from parley_server.dialects.base import Wishes, web_address
 from parley_server.dialects.openai_chat.messages import cache_ttl
 from parley_server.dialects.openai_responses import answers
 from parley_server.dialects.openai_responses.quirks import ResponsesQuirks
@@ -105,7 +105,8 @@ class Items:
         return said
 
     def _image(self, image: v1.ImagePart, path: str) -> Body:
-        said: Body = {"type": "input_image", "image_url": image.source.uri or _data_url(image.source)}
+        url = web_address(image.source, f"{path}.image.source", self._target)
+        said: Body = {"type": "input_image", "image_url": url or _data_url(image.source)}
         if image.detail == v1.IMAGE_DETAIL_MEDIUM:
             self._wishes.unmet(f"{path}.image.detail", "there is no medium detail; the provider chooses")
         elif image.detail:
@@ -125,7 +126,7 @@ class Items:
         if by_uri:
             if document.title:
                 self._wishes.unmet(f"{path}.document.title", "a document that is fetched keeps the name it has")
-            return {"type": "input_file", "file_url": source.uri}
+            return {"type": "input_file", "file_url": web_address(source, f"{path}.document.source", self._target)}
         name = document.title or ("document.pdf" if source.mime_type == "application/pdf" else "document")
         return {"type": "input_file", "filename": name, "file_data": _data_url(source)}
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from parley import v1
 from parley_server.core.errors import ModelNotFound, OperationUnsupported, UnsupportedParameter, Violation
 from parley_server.core.target import Target
-from parley_server.dialects.base import JSON, HttpCall, Wishes, dump
+from parley_server.dialects.base import JSON, HttpCall, Wishes, dump, web_address
 from parley_server.dialects.replicate.schema import Schema
 
 Body = dict[str, Any]
@@ -184,7 +184,7 @@ class _Conversation:
         name = self._schema.name("image")
         if not name:
             raise self._unsayable(images[0][0], "this model takes no images")
-        urls = [_url(image.source) for _, image in images]
+        urls = [_url(image.source, f"{path}.source", self._target) for path, image in images]
         for path, image in images:
             if image.detail:
                 self._wishes.unmet(f"{path}.detail", "there is no choice of detail here")
@@ -203,9 +203,9 @@ def _transcript(turns: list[tuple[str, str]]) -> str:
     return "\n\n".join([*(f"{who}: {text}" for who, text in turns), "Assistant:"])
 
 
-def _url(source: v1.MediaSource) -> str:
+def _url(source: v1.MediaSource, path: str, target: Target) -> str:
     if source.WhichOneof("source") == "uri":
-        return source.uri
+        return web_address(source, path, target)
     return f"data:{source.mime_type};base64,{b64encode(source.data).decode()}"
 
 

@@ -256,7 +256,9 @@ class MediaSource(_message.Message):
     data: _builtins.bytes
     """Raw bytes (not base64 text), up to the request limit."""
     uri: _builtins.str
-    """https URI that the provider fetches. data: URIs are rejected."""
+    """https URI that the provider fetches; gs and s3 URIs too, where the provider is the cloud that they belong to.
+    data: URIs are rejected.
+    """
     mime_type: _builtins.str
     """IANA media type, such as "image/png"; required with data."""
     def __init__(
