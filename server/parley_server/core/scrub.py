@@ -15,9 +15,9 @@ _SECRETS = re.compile(
     | (?P<query> [?&](?:key|api[_-]?key|access[_-]?token|token|sig|signature|x-amz-signature
             |x-amz-credential|x-amz-security-token)= ) [^&\s"'<>]+                      # query strings
     | (?P<url> \b[a-z][a-z0-9+.-]{1,20}:// [^\s/:@]{0,200}: ) [^\s/@]{1,200} (?=@)      # scheme://user:password@host
-    | \b(?:sk|pk|rk)-[\w-]{8,}                                                           # OpenAI, Anthropic and kin
+    | \b(?:sk|pk|rk)-[\w-]{8,}                                                           # keys that say what they are
     | \b(?:gsk|xai|pplx|nvapi|r8|hf|ghp|gho|ghu|ghs|ghr|github_pat|glpat|dapi|fw|csk|tgp_v1)[_-][\w-]{12,}
-    | \bdapi[0-9a-f]{24,}                                                                # Databricks
+    | \bdapi[0-9a-f]{24,}                                                                # the same without a dash
     | \bAIza[\w-]{20,}                                                                   # Google
     | \bya29\.[\w.-]{10,}                                                                # Google OAuth
     | \b(?:AKIA|ASIA)[A-Z0-9]{12,}                                                       # AWS
