@@ -25,6 +25,7 @@ _ERROR_BODY_LIMIT = 1024 * 1024
 _ERROR_BODY_WAIT = 5.0  # seconds
 _PARALLEL_EMBED_CALLS = 4
 _LINGER = 0.25  # seconds to wait for the end of the body behind the end of the answer, to keep the connection
+_LONGEST_ID = 128  # characters: a status has to stay small
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
 _INPUT_TOKENS_HEADER = "x-amzn-bedrock-input-token-count"  # of embeddings whose bodies do not say it
 
@@ -286,5 +287,5 @@ def request_id(headers: Mapping[str, str]) -> str:
     """The provider's ID of the exchange; empty if it gives none."""
     for name in _REQUEST_ID_HEADERS:
         if name in headers:
-            return headers[name]
+            return headers[name][:_LONGEST_ID]
     return ""

@@ -243,6 +243,13 @@ HOSTS = (
         embed=EmbedQuirks(None),
     ),
     Row(
+        "chutes",
+        "Chutes.",
+        "https://llm.chutes.ai/v1",
+        ("CHUTES_API_KEY",),
+        chat=PASSES_ON,
+    ),
+    Row(
         "novita",
         "Novita.",
         "https://api.novita.ai/v3/openai",
