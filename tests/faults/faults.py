@@ -44,7 +44,7 @@ class Fault:
     """Text has come before the call fails."""
     closes: bool = True
     """The gateway hangs up, or the upstream does: no connection is left open."""
-    between: tuple[float, float] = (0.0, 3.0)
+    between: tuple[float, float] = (0.0, 8.0)
     """Seconds that the call may take."""
     needless: frozenset[Lack] = frozenset()
     """A wire with one of these lacks cannot have this fault."""
@@ -261,7 +261,7 @@ def _f(name: str, modes: str, play: Play, code: StatusCode, reasons: str, **more
 
 
 _BOTH = "unary stream"
-_STALL = {"between": (0.9, 3.0)}
+_STALL = {"between": (0.9, 8.0)}
 _INTERRUPTED = {"partial": True, "attempts": 1}
 _REFUSED = {"closes": False}
 
@@ -291,7 +291,7 @@ FAULTS: list[Fault] = [
         "",
         deadline=0.3,
         attempts=1,
-        between=(0.25, 1.5),
+        between=(0.25, 4.0),
     ),
     *_f("no HTTP", _BOTH, no_http, StatusCode.INTERNAL, "PROVIDER_PROTOCOL_ERROR"),
     # statuses
@@ -324,7 +324,7 @@ FAULTS: list[Fault] = [
         then_well(answers(429, None, {"retry-after": "0.1"})),
         StatusCode.OK,
         "",
-        between=(0.1, 3.0),
+        between=(0.1, 8.0),
         **_REFUSED,
     ),
     *_f(
@@ -335,7 +335,7 @@ FAULTS: list[Fault] = [
         "PROVIDER_RATE_LIMITED",
         attempts=1,
         retry_after=60,
-        between=(0.0, 1.5),
+        between=(0.0, 4.0),
         **_REFUSED,
     ),
     *_f("500", _BOTH, answers(500), StatusCode.UNAVAILABLE, "PROVIDER_UNAVAILABLE", status=500, **_REFUSED),
@@ -385,10 +385,19 @@ FAULTS: list[Fault] = [
         closes=False,
     ),
     # streams, before their content
-    *_f("an empty stream", "stream", sends(ends="end", plain=True), StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED"),
+    *_f(
+        "an empty stream",
+        "stream",
+        sends(ends="end", plain=True),
+        StatusCode.UNAVAILABLE,
+        "STREAM_INTERRUPTED",
+        closes=False,
+    ),
     *_f("cut before content", "stream", sends(ends="hang up"), StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED"),
     *_f("reset before content", "stream", sends(ends="reset"), StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED"),
-    *_f("ended before content", "stream", sends(ends="end"), StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED"),
+    *_f(
+        "ended before content", "stream", sends(ends="end"), StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED", closes=False
+    ),
     *_f("cut before content, then well", "stream", then_well(sends(ends="hang up")), StatusCode.OK, "", closes=False),
     *_f("silence before content", "stream", sends(ends="stall"), StatusCode.UNAVAILABLE, "PROVIDER_TIMEOUT", **_STALL),
     *_f(
@@ -455,7 +464,7 @@ FAULTS: list[Fault] = [
         sends(content=True, ends="stall"),
         StatusCode.UNAVAILABLE,
         "STREAM_INTERRUPTED",
-        between=(0.45, 2.5),
+        between=(0.45, 6.0),
         **_INTERRUPTED,
     ),
     *_f(
@@ -484,7 +493,7 @@ FAULTS: list[Fault] = [
         cancelled=True,
         partial=True,
         attempts=0,
-        between=(0.0, 1.5),
+        between=(0.0, 4.0),
     ),
     # odd, but well
     *_f("a few bytes at a time", "stream", drips, StatusCode.OK, "", attempts=1, closes=False),

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)
 CASES = [case for case in cases() if case.over_sockets and case.provider("http://127.0.0.1")["kind"] in known()]
 _AT_ONCE = 24
 _MOST = 20.0  # seconds for one call, whatever its clocks
-_HANG_UP = 1.0  # seconds within which a connection must be closed
+_HANG_UP = 15.0  # seconds within which a connection must be closed, with all cells played at once
 
 
 @dataclass
