@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley_server.dialects.openai_responses.learned import NumberFirst, NumberLast, learn, run
+from parley_server.dialects.learned import run
+from parley_server.dialects.openai_responses.learned import NumberFirst, NumberLast, learn
 from tests.dialects.responses_wire import created, delta, ended, events, message, response, streamed, words
 
 TRICKY = [

@@ -17,7 +17,7 @@ from parley_server.core.errors import ProtocolError
 MOST_BYTES = 16 * 1024 * 1024
 """Of one line, and of all lines of one event."""
 
-_NAMED = re.compile(rb"(?:event: [^\n]*\ndata: [^\n]+\n\n)+")
+_NAMED = re.compile(rb"(?:(?:(?:event|id): [^\n]*\n)+data: [^\n]+\n\n)+")
 _DATA = re.compile(rb"\ndata: ([^\n]+)\n")
 _BOM = b"\xef\xbb\xbf"
 
@@ -82,8 +82,8 @@ class SSE(_Lines):
                 payloads, data = events, data[end + 2 :]
                 if not data:
                     return payloads
-        elif not self._event and data.startswith(b"event: "):
-            # Or a name, a line of data and an empty one.
+        elif not self._event and data.startswith((b"event: ", b"id: ")):
+            # Or a name or a number, a line of data and an empty one.
             end = data.rfind(b"\n\n") + 2
             if _NAMED.fullmatch(data, 0, end):
                 payloads, data = _DATA.findall(data, 0, end), data[end:]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from parley import v1
 from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
@@ -12,11 +14,14 @@ from parley_server.core.target import Target
 from parley_server.dialects.gemini import answers
 from parley_server.dialects.gemini.citations import Ruler, citations, recited
 from parley_server.dialects.gemini.errors import blocked, error_inside
+from parley_server.dialects.gemini.learned import learn
 from parley_server.dialects.gemini.partial import PartialCall
+from parley_server.dialects.learned import Shape, run
 from parley_server.dialects.parts import PartWriter
 
 _PLAIN = {"content", "index"}
 _COUNT_EVERY = 64  # output tokens; every chunk brings counts, and each event of them costs more than its text
+_READ_EVERY = 8  # chunks of a known shape, whose counts are not read each time
 
 
 class ChunkDecoder:
@@ -45,20 +50,45 @@ class ChunkDecoder:
         self._reason: Any = None
         self._filtered = False
         self._started = False
+        self._shape: Shape | None = None  # of chunks with more of the text that grows
+        self._unread = 0  # chunks of that shape since counts were read
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of some chunks. Raises the error that the provider reports, ProtocolError for nonsense."""
         try:
-            for frame in frames:
-                if frame == b"[DONE]":
-                    continue  # some gateways append it
-                chunk = answers.load(frame)
-                if not (self._grows == "text" and self._more_text(chunk)):
-                    self._any(chunk)
+            at = 0
+            while at < len(frames):
+                if self._shape is not None and self._grows == "text" and (known := self._known(frames, at)):
+                    at += known
+                    continue
+                self._frame(frames[at])
+                at += 1
             self._count()
             return self._writer.take()
         except answers.NONSENSE as error:
             raise ProtocolError("a chunk of the provider is not of its protocol") from error
+
+    def _known(self, frames: Sequence[bytes], start: int) -> int:
+        """Take in the chunks from `start` on that are of the known shape; how many these are."""
+        known, words = run(self._shape, frames, start)  # type: ignore[arg-type]  # asked only where there is one
+        if known:
+            self._writer.append(self._growing, "text", words)
+            self._ruler.add(words)  # type: ignore[union-attr]  # a text that grows is measured
+            self._unread += known
+            if self._unread >= _READ_EVERY:
+                self._unread = 0
+                self._counts = orjson.loads(frames[start + known - 1]).get("usageMetadata") or self._counts
+        return known
+
+    def _frame(self, frame: bytes) -> None:
+        if frame == b"[DONE]":
+            return  # some gateways append it
+        chunk = answers.load(frame)
+        if self._grows == "text" and (words := self._more_text(chunk)) is not None:
+            if words and self._shape is None:
+                self._shape = learn(frame, words, lambda found: _plain_text(found) == "")
+        else:
+            self._any(chunk)
 
     def read(self, chunks: Iterable[dict[str, Any]]) -> Batch:
         """The events of some chunks, parsed."""
@@ -80,20 +110,14 @@ class ChunkDecoder:
             raise ProtocolError("a chunk of the provider is not of its protocol") from error
         return self._writer.take()
 
-    def _more_text(self, chunk: dict[str, Any]) -> bool:
-        """Take in a chunk that is nothing but more of the text that grows, as most are; say whether it was one."""
-        try:
-            (candidate,) = chunk["candidates"]
-            (wire,) = candidate["content"]["parts"]
-            text = wire["text"]
-        except (KeyError, TypeError, ValueError):
-            return False
-        if len(wire) > 1 or candidate.keys() != _PLAIN or candidate["index"] or "error" in chunk or text is None:
-            return False
-        self._writer.append(self._growing, "text", text)
-        self._ruler.add(text)  # type: ignore[union-attr]  # a text that grows is measured
-        self._counts = chunk.get("usageMetadata") or self._counts
-        return True
+    def _more_text(self, chunk: dict[str, Any]) -> str | None:
+        """Take in a chunk that is nothing but more of the text that grows, as most are; None if it is not one."""
+        text = _plain_text(chunk)
+        if text is not None:
+            self._writer.append(self._growing, "text", text)
+            self._ruler.add(text)  # type: ignore[union-attr]  # a text that grows is measured
+            self._counts = chunk.get("usageMetadata") or self._counts
+        return text
 
     def _any(self, said: Any) -> None:
         """A chunk, or a list of all of them where events were not understood."""
@@ -263,3 +287,16 @@ class ChunkDecoder:
                 route=answers.route({**self._head, "usageMetadata": self._counts}),
             )
         )
+
+
+def _plain_text(chunk: Any) -> str | None:
+    """The text of a chunk that has nothing else; None for any other."""
+    try:
+        (candidate,) = chunk["candidates"]
+        (wire,) = candidate["content"]["parts"]
+        text = wire["text"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if len(wire) > 1 or candidate.keys() != _PLAIN or candidate["index"] or "error" in chunk:
+        return None
+    return text  # type: ignore[no-any-return]  # a text, or the writer says so

@@ -1,25 +1,15 @@
-"""What deltas of text look like in one stream, so that most of them need not be parsed.
-
-They differ in nothing but their text and their number, and looking for what is known around these costs less than half
-of parsing it all. Anything else is left to the parser, so nothing is lost where a server writes otherwise.
-"""
+"""The shapes of deltas of text, which differ in nothing but their text and their number."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
+from parley_server.dialects.learned import Shape, around
+
 _NUMBER = b'"sequence_number":'
-
-
-class Shape(Protocol):
-    """One way to write a delta."""
-
-    def texts(self, frames: Sequence[bytes], start: int) -> list[bytes]:
-        """The texts, as JSON, of the frames from `start` on, as far as these are of this shape."""
-        ...
 
 
 class NumberLast:
@@ -67,33 +57,11 @@ class NumberFirst:
         return texts
 
 
-def run(shape: Shape, frames: Sequence[bytes], start: int) -> tuple[int, str]:
-    """How many frames from `start` on are of `shape`, and the text of these. Texts are parsed all at once.
-
-    What was cut out is as many texts as there were frames, or it was cut in a wrong place: then (0, "").
-    """
-    texts = shape.texts(frames, start)
-    if not texts:
-        return 0, ""
-    try:
-        if len(texts) == 1:
-            word = orjson.loads(texts[0])
-            return (1, word) if word.__class__ is str else (0, "")
-        words = orjson.loads(b"[%b]" % b",".join(texts))
-        return (len(texts), "".join(words)) if len(words) == len(texts) else (0, "")
-    except (orjson.JSONDecodeError, TypeError):  # no JSON, or no texts
-        return 0, ""
-
-
 def learn(frame: bytes, words: str) -> Shape | None:
     """The shape of a delta whose text is `words`; None if it has another one."""
-    text = orjson.dumps(words)
-    start = frame.find(text)
-    while start >= 0:  # the same bytes may stand elsewhere too: as another value, or as `","` between two of them
-        before, behind = frame[:start], frame[start + len(text) :]
+    for before, behind in around(frame, words):
         if _delta(before + b'""' + behind) == "":
             return _shape(before, behind)
-        start = frame.find(text, start + 1)
     return None
 
 

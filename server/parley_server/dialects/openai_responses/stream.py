@@ -17,11 +17,12 @@ from parley import v1
 from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
 from parley_server.core.target import Target
+from parley_server.dialects.learned import Shape, run
 from parley_server.dialects.openai_chat.decode import MALFORMED, logprobs
 from parley_server.dialects.openai_chat.errors import said_inside
 from parley_server.dialects.openai_responses import answers
 from parley_server.dialects.openai_responses.decode import reasoning_beside
-from parley_server.dialects.openai_responses.learned import Shape, learn, run
+from parley_server.dialects.openai_responses.learned import learn
 from parley_server.dialects.openai_responses.quirks import ResponsesQuirks
 from parley_server.dialects.parts import PartWriter
 
