@@ -47,7 +47,23 @@ def mixed(value: object) -> bytes:
 texts = st.one_of(
     st.text(st.characters(codec="utf-8"), max_size=8),
     st.sampled_from(
-        ['"', "\\", '\\"', '","delta":{"content":"x"}', '"}}', "\n", "\x00", "stop", "c1", "m", "content", "", ",", ":", "},{"]
+        [
+            '"',
+            "\\",
+            '\\"',
+            '","delta":{"content":"x"}',
+            '"}}',
+            "\n",
+            "\x00",
+            "stop",
+            "c1",
+            "m",
+            "content",
+            "",
+            ",",
+            ":",
+            "},{",
+        ]
     ),
 )
 
