@@ -1,4 +1,4 @@
-"""When to stop asking a target that fails, and when to try it again. A value with a clock; `pipeline/breaker.py` asks it.
+"""When to stop asking a target that fails, and when to try it again. Asked by `pipeline/breaker.py`.
 
 closed ──(too many failures)──▶ open ──(its time is over)──▶ half open ──(probes succeed)──▶ closed
                                   ▲                               │
@@ -66,7 +66,6 @@ class Circuit:
         self._proven = 0
         self._round = 0  # of probes: one that comes back late says nothing of a later round
 
-    @property
     def state(self) -> State:
         """Where it stands now."""
         if self._opened_until is None:

@@ -43,6 +43,10 @@ class AttemptBudget:
         self.left -= 1
         return True
 
+    def give_back(self) -> None:
+        """The attempt was not made after all."""
+        self.left += 1
+
     def allows_retry(self) -> bool:
         """Whether the target that has just failed may be asked again."""
         return self.left > self.reserved
