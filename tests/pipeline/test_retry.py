@@ -11,6 +11,7 @@ import pytest
 from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
+    CircuitOpen,
     CredentialsRejected,
     GatewayError,
     InvalidRequest,
@@ -22,7 +23,7 @@ from parley_server.core.errors import (
     Unavailable,
 )
 from parley_server.core.reply import Reply
-from parley_server.pipeline.retry import Retry, RetryPolicy
+from parley_server.pipeline.retry import Retry, RetryBudget, RetryPolicy
 from tests.fakes import Attempts, Upstream, answering, chat, context, delta, opened, started
 
 POLICY = RetryPolicy(attempts=3, base=1.0, cap=4.0, max_retry_after=30.0)
@@ -158,3 +159,30 @@ async def test_cancelled_while_waiting() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert inner.made == 1
+
+
+async def test_a_target_that_fails_every_call_is_asked_little_more_often_than_it_is_called() -> None:
+    inner = Attempts(Overloaded("busy"))
+    service = Retry(POLICY, asyncio.sleep, lambda: 0.0, RetryBudget(share=0.1, most=5))(inner)
+    for _ in range(100):
+        with pytest.raises(Overloaded):
+            await service(chat(), context(attempts=5))
+    assert 100 + 5 <= inner.made <= 100 + 5 + 0.1 * 100
+
+
+async def test_calls_that_go_well_earn_retries_but_not_without_end() -> None:
+    budget = RetryBudget(share=0.5, most=2)
+    for _ in range(100):
+        budget.called()
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    budget.called()
+    assert not budget.take()
+    budget.called()
+    assert budget.take()
+
+
+async def test_a_target_that_was_not_even_asked_uses_up_no_attempt() -> None:
+    ctx = context(attempts=3)
+    with pytest.raises(CircuitOpen):
+        await retry()(Attempts(CircuitOpen("open", retry_after=1.0)))(chat(), ctx)
+    assert ctx.budget.left == 3

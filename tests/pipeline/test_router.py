@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from parley import v1
-from parley_server.core.context import Operation
+from parley_server.core.context import Context, Operation
 from parley_server.core.errors import (
+    CircuitOpen,
     ContextLengthExceeded,
     CredentialsRejected,
     GatewayError,
@@ -20,6 +21,8 @@ from parley_server.core.errors import (
     PromptBlocked,
     RateLimited,
 )
+from parley_server.core.reply import Reply
+from parley_server.core.service import Service
 from parley_server.core.target import Target
 from parley_server.pipeline.retry import Retry, RetryPolicy
 from parley_server.pipeline.router import Candidate, Router
@@ -194,3 +197,70 @@ async def test_embeddings_are_routed_too() -> None:
     request.routing.fallbacks.add(model="b/1")
     await Router(house.resolve, 4)(request, context("embed", streaming=False))
     assert house.made() == {"a/1": 1, "b/1": 1}
+
+
+class Cooling:
+    """A target that is left alone until a time."""
+
+    def __init__(self, until: float) -> None:
+        self.until = asyncio.get_running_loop().time() + until
+        self.asked = 0
+
+    async def __call__(self, request: Any, ctx: Context, /) -> Reply[Any]:
+        left = self.until - ctx.clock()
+        if left > 0:
+            raise CircuitOpen("left alone", retry_after=left)
+        self.asked += 1
+        return await answering("hi")(request, ctx)
+
+
+def routed(*services: Service) -> Router:
+    by_name = {f"t/{number}": service for number, service in enumerate(services)}
+
+    def resolve(model: str, _: Operation) -> Candidate:
+        return Candidate(Target("t", model.removeprefix("t/")), by_name[model])
+
+    return Router(resolve, max_attempts=4)
+
+
+def cascade(number: int) -> v1.ChatRequest:
+    request = chat("t/0")
+    request.routing.fallbacks.extend(v1.FallbackTarget(model=f"t/{n}") for n in range(1, number))
+    return request
+
+
+@pytest.mark.parametrize(("deadline", "answered"), [(None, True), (11.0, True), (9.0, False)])
+async def test_where_all_are_left_alone_the_first_to_come_back_is_waited_for(
+    deadline: float | None, answered: bool
+) -> None:
+    slow, soon = Cooling(20), Cooling(10)
+    ctx = context(deadline=deadline)
+    if answered:
+        await routed(slow, soon)(cascade(2), ctx)
+        assert (slow.asked, soon.asked) == (0, 1)
+        assert ctx.clock() - ctx.received == pytest.approx(10.0)
+    else:
+        with pytest.raises(CircuitOpen) as caught:
+            await routed(slow, soon)(cascade(2), ctx)
+        assert caught.value.retry_after == pytest.approx(10.0)
+        assert ctx.clock() == ctx.received  # refused at once
+
+
+async def test_nobody_waits_longer_than_allowed() -> None:
+    with pytest.raises(CircuitOpen):
+        await routed(Cooling(31))(cascade(1), context())
+
+
+async def test_what_a_target_said_counts_more_than_that_another_was_not_asked() -> None:
+    with pytest.raises(Overloaded):
+        await routed(Attempts(Overloaded("busy")), Cooling(1))(cascade(2), context())
+
+
+async def test_a_target_that_is_left_alone_costs_no_attempt() -> None:
+    ctx = context()
+    request = cascade(2)
+    request.routing.max_attempts = 1
+    first = Retry(RetryPolicy(), asyncio.sleep, lambda: 0.0)(Cooling(5))
+    second = Retry(RetryPolicy(), asyncio.sleep, lambda: 0.0)(answering("hi"))
+    reply = await routed(first, second)(request, ctx)
+    assert (await reply.response()).message.parts[0].text == "hi"

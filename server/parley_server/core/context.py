@@ -43,6 +43,10 @@ class AttemptBudget:
         self.left -= 1
         return True
 
+    def give_back(self) -> None:
+        """The attempt was not made after all."""
+        self.left += 1
+
     def allows_retry(self) -> bool:
         """Whether the target that has just failed may be asked again."""
         return self.left > self.reserved
@@ -65,6 +69,8 @@ class Context:
     method: str = ""
     peer: Callable[[], str] = str
     """The caller's address as gRPC writes it, empty if unknown. Asked only by those who record it: it costs 15 µs."""
+    priority: int = 0
+    """In queues, from -5 to 4: who has more goes first, though nobody waits for ever."""
     headers: dict[str, str] = field(default_factory=dict)
     """Metadata of the caller that layers may read: W3C trace context only."""
     outgoing: dict[str, str] = field(default_factory=dict)

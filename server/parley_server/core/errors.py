@@ -15,9 +15,11 @@
     ├── Unavailable                  UNAVAILABLE          5xx, connection refused or reset
     │   ├── Overloaded
     │   ├── AttemptTimeout                                one attempt took too long, the call still has time
+    │   ├── CircuitOpen                                   has failed too often: not even asked
     │   └── StreamInterrupted                             the upstream broke off mid-answer
     ├── ProtocolError                INTERNAL             the provider answered nonsense
     ├── DeadlineExceeded             DEADLINE_EXCEEDED    the caller's time is over
+    ├── GatewayOverloaded            UNAVAILABLE          too many calls wait here already
     ├── ShuttingDown                 UNAVAILABLE          this gateway is going away; another one will answer
     └── Bug                          INTERNAL             ours
 
@@ -60,6 +62,7 @@ class GatewayError(Exception):
     """A call failed in a way that the gateway understands.
 
     `retryable`: the same target may do better in a moment. `falls_back`: another target may do better.
+    `attempted`: an upstream was asked; otherwise no attempt of the budget was used up.
     `retry_after`: seconds to wait at least, where the provider said so. `provider_error`: what it said.
     `facts`: every dynamic piece of the message again, for programs (camelCase keys).
     """
@@ -68,6 +71,7 @@ class GatewayError(Exception):
     reason: ClassVar[str] = "INTERNAL"
     retryable: bool = False
     falls_back: ClassVar[bool] = False
+    attempted: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -192,6 +196,14 @@ class AttemptTimeout(Unavailable):
     reason = "PROVIDER_TIMEOUT"
 
 
+class CircuitOpen(Unavailable):
+    """The target has failed too often and is not asked for a while. `retry_after`: until when."""
+
+    reason = "PROVIDER_CIRCUIT_OPEN"
+    retryable = False  # by the same target; the router may wait for it
+    attempted = False
+
+
 class StreamInterrupted(Unavailable):
     """The upstream ended or broke before its own end marker."""
 
@@ -212,6 +224,15 @@ class DeadlineExceeded(GatewayError):
 
     code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
+
+
+class GatewayOverloaded(GatewayError):
+    """Too many calls wait for their turn. Trying again is welcome, after a while."""
+
+    code = Code.UNAVAILABLE
+    reason = "GATEWAY_OVERLOADED"
+    falls_back = True
+    attempted = False
 
 
 class ShuttingDown(GatewayError):

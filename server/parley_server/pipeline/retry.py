@@ -30,30 +30,62 @@ class RetryPolicy:
     """A provider that wants a longer wait than this is given up at once."""
 
 
+class RetryBudget:
+    """Retries that all calls of a target share: some at any time, then a share of its calls.
+
+    A target that fails every call is thus asked little more often than it is called, where retries alone would multiply
+    the load just when it can bear it least.
+    """
+
+    def __init__(self, share: float = 0.2, most: float = 20.0) -> None:
+        self._share = share
+        self._most = most
+        self._left = most
+
+    def called(self) -> None:
+        """A first attempt was made."""
+        self._left = min(self._left + self._share, self._most)
+
+    def take(self) -> bool:
+        """Use one retry; False if there is none left."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
 class Retry:
     """Full-jitter exponential backoff; a provider's Retry-After is a lower bound of the wait.
 
-    Every attempt draws on `ctx.budget`. No wait begins that the deadline would cut short.
-    `sleep`: asyncio.sleep; `random`: uniform in [0, 1).
+    Every attempt draws on `ctx.budget`, and every retry on the `budget` of the target. No wait begins that the deadline
+    would cut short. `sleep`: asyncio.sleep; `random`: uniform in [0, 1).
     """
 
     def __init__(
-        self, policy: RetryPolicy, sleep: Callable[[float], Awaitable[object]], random: Callable[[], float]
+        self,
+        policy: RetryPolicy,
+        sleep: Callable[[float], Awaitable[object]],
+        random: Callable[[], float],
+        budget: RetryBudget | None = None,
     ) -> None:
         self._policy = policy
         self._sleep = sleep
         self._random = random
+        self._budget = budget or RetryBudget()
 
     def __call__(self, inner: Service) -> Service:
         async def retried(request: Any, ctx: Context) -> Reply[Any]:
             notes = len(ctx.warnings)
             attempt = 0
+            self._budget.called()
             while True:
                 attempt += 1
                 ctx.budget.take()
                 try:
                     return await inner(request, ctx)
                 except GatewayError as error:
+                    if not error.attempted:
+                        ctx.budget.give_back()
                     wait = self._wait(error, attempt, ctx)
                     if wait is None:
                         raise
@@ -73,4 +105,6 @@ class Retry:
                 return None
             wait = max(wait, error.retry_after)
         remaining = ctx.remaining()
-        return wait if remaining is None or wait < remaining else None
+        if remaining is not None and wait >= remaining:
+            return None
+        return wait if self._budget.take() else None

@@ -6,16 +6,19 @@ here, so all that is decided is whether somebody else may do better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from parley import v1
 from parley_server.core.context import Context, Operation
-from parley_server.core.errors import GatewayError, InvalidRequest, ModelNotFound, Violation
+from parley_server.core.errors import CircuitOpen, GatewayError, InvalidRequest, ModelNotFound, Violation
 from parley_server.core.reply import Reply
 from parley_server.core.service import AnyRequest, Service
 from parley_server.core.target import Target
+
+_SHORTEST_WAIT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +38,43 @@ class Router:
     the caller names more. Every upstream attempt draws on it, retries included; one attempt is kept for each fallback
     still to come. When nobody answers, the error is that of the last target that was asked. A fallback that does not
     exist is passed over, with a warning.
+
+    Where no target could even be asked, because each is left alone for having failed too often, the call waits for the
+    first of them if its deadline and `max_wait` (seconds) allow for that.
     """
 
-    def __init__(self, resolve: Callable[[str, Operation], Candidate], max_attempts: int) -> None:
+    def __init__(
+        self,
+        resolve: Callable[[str, Operation], Candidate],
+        max_attempts: int,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        max_wait: float = 30.0,
+    ) -> None:
         self._resolve = resolve
         self._max_attempts = max_attempts
+        self._sleep = sleep
+        self._max_wait = max_wait
 
     async def __call__(self, request: Any, ctx: Context, /) -> Reply[Any]:
-        if not request.HasField("routing"):
-            ctx.budget.left = self._max_attempts
-            return await self._resolve(request.model, ctx.operation).service(request, ctx)
-        return await self._route(request, ctx)
-
-    async def _route(self, request: AnyRequest, ctx: Context) -> Reply[Any]:
-        routing = request.routing
         candidates = self._candidates(request, ctx)
         ctx.budget.left = max(self._max_attempts, len(candidates))
-        if routing.HasField("max_attempts"):
-            ctx.budget.left = routing.max_attempts
+        if request.routing.HasField("max_attempts"):
+            ctx.budget.left = request.routing.max_attempts
+        waited = 0.0
+        while True:
+            try:
+                return await self._ask(candidates, request, ctx)
+            except CircuitOpen as error:
+                wait = error.retry_after or _SHORTEST_WAIT
+                remaining = ctx.remaining()
+                if waited + wait > self._max_wait or (remaining is not None and wait >= remaining):
+                    raise
+                waited += wait
+            await self._sleep(wait)
+
+    async def _ask(
+        self, candidates: list[tuple[Candidate, v1.FallbackTarget | None]], request: AnyRequest, ctx: Context
+    ) -> Reply[Any]:
         notes = len(ctx.warnings)
         failure: GatewayError | None = None
         for index, (candidate, fallback) in enumerate(candidates):
@@ -60,8 +82,7 @@ class Router:
             try:
                 return await candidate.service(_adapted(request, fallback), ctx)
             except GatewayError as error:
-                # A fallback that its provider does not know says less than what happened before it.
-                failure = failure if failure is not None and isinstance(error, ModelNotFound) else error
+                failure = _telling(failure, error)
                 if not error.falls_back or ctx.budget.left == 0:
                     break
             del ctx.warnings[notes:]  # those of the candidate that failed
@@ -92,6 +113,21 @@ class Router:
             raise _nobody_allowed(request.routing, barred)
         assert unknown is not None  # noqa: S101  # the requested model was either resolved or not
         raise unknown
+
+
+def _telling(before: GatewayError | None, error: GatewayError) -> GatewayError:
+    """Which of two failures tells the caller more, `error` being the later one.
+
+    What a target said that was asked, rather than that another was not, or that a fallback does not exist; of targets
+    that are left alone the one that can be asked first.
+    """
+    match before, error:
+        case CircuitOpen(), CircuitOpen():
+            return min(before, error, key=lambda one: one.retry_after or 0.0)
+        case GatewayError(attempted=True), GatewayError(attempted=False) | ModelNotFound():
+            return before
+        case _:
+            return error
 
 
 def _wanted(request: AnyRequest) -> Iterator[tuple[str, str, v1.FallbackTarget | None]]:
