@@ -12,7 +12,9 @@ import gc
 import hashlib
 import random
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -32,14 +34,17 @@ from parley_server.api.gateway import GatewayServicer, Pipelines, features
 from parley_server.api.models import Models
 from parley_server.catalog import Catalog
 from parley_server.config import Config
+from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
 from parley_server.core.service import Layer, Service, stack
 from parley_server.core.target import Target
+from parley_server.pipeline.breaker import Breaker
+from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
 from parley_server.pipeline.check import Check
 from parley_server.pipeline.deadline import Deadline
 from parley_server.pipeline.meter import Meter
-from parley_server.pipeline.retry import Retry, RetryPolicy
+from parley_server.pipeline.retry import Retry, RetryBudget, RetryPolicy
 from parley_server.pipeline.router import Candidate, Router
 from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
@@ -64,6 +69,15 @@ _STACKS = 1024
 log = structlog.get_logger("parley")
 
 
+@dataclass(slots=True)
+class TargetHealth:
+    """What is remembered of a target: of its failures, and of who is asking it now."""
+
+    retries: RetryBudget
+    circuit: Circuit | None
+    places: Places | None
+
+
 class Gateway:
     """A gateway: `start()`, then it serves on `port` until `stop()`."""
 
@@ -79,6 +93,7 @@ class Gateway:
         self._health = health.Health()
         self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._state = functools.lru_cache(maxsize=8 * _STACKS)(self._new_health)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
 
     async def start(self) -> None:
@@ -131,7 +146,7 @@ class Gateway:
         layers: list[Layer] = [Deadline(server.default_deadline, server.max_deadline), check]
         if self._telemetry.tracer is not None:
             layers.insert(0, Trace(self._telemetry.tracer, capture=self.settings.telemetry.capture_content))
-        router = Router(self._candidate, max_attempts=self.settings.retry.max_attempts)
+        router = Router(self._candidate, self.settings.retry.max_attempts, max_wait=self.settings.breaker.max_wait)
         return stack(*layers, service=router)
 
     def _per_target(self, provider: Provider, target: Target, endpoint: Service) -> Service:
@@ -139,13 +154,30 @@ class Gateway:
         retry, clocks = self.settings.retry, self.settings.timeouts
         policy = RetryPolicy(retry.attempts_per_target, retry.base, retry.cap, retry.max_retry_after)
         price = target.card.pricing if target.card is not None and target.card.HasField("pricing") else None
-        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random), Meter(target, price)]
+        health = self._state(str(target))
+        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random, health.retries)]
+        if health.circuit is not None and provider.breaks:
+            layers.append(Breaker(target, health.circuit))
+        if health.places is not None:
+            layers.append(Bulkhead(target, health.places, time.monotonic))
+        layers.append(Meter(target, price))
         if self._telemetry.tracer is not None:
             capture = self.settings.telemetry.capture_content
             name = provider.semconv_name or provider.name
             layers.append(TraceAttempt(self._telemetry.tracer, target, name, provider.base_url, capture=capture))
         layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total), target))
         return stack(*layers, service=endpoint)
+
+    def _new_health(self, _target: str) -> TargetHealth:
+        """The state of a target, which outlives its stacks: these are made anew whenever the models are listed."""
+        retry, breaker, places = self.settings.retry, self.settings.breaker, self.settings.bulkhead
+        known = breaker.model_dump(exclude={"enabled", "max_wait"})
+        limits = BulkheadPolicy(places.concurrency, places.queue, places.max_wait) if places.concurrency else None
+        return TargetHealth(
+            retries=RetryBudget(retry.budget_share, retry.budget),
+            circuit=Circuit(CircuitPolicy(**known), time.monotonic) if breaker.enabled else None,
+            places=Places(limits, time.monotonic) if limits is not None else None,
+        )
 
     def _resolve(self, model: str, operation: Operation) -> Candidate:
         """The target behind a model name with its stack; remembered until the list of models changes."""

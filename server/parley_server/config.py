@@ -77,6 +77,34 @@ class Retry(Section):
     base: Seconds = Field(0.25, description="Longest wait before the first retry, in seconds; doubles each time.")
     cap: Seconds = Field(8, description="Longest wait of the backoff, in seconds.")
     max_retry_after: Seconds = Field(30, description="Longest wait a provider may ask for and get, in seconds.")
+    budget_share: float = Field(
+        0.2, ge=0, le=1, description="Retries that a target may get for each call, once those below are used up."
+    )
+    budget: float = Field(20, ge=0, le=10_000, description="Retries of a target at any time, whatever its calls.")
+
+
+class Breaker(Section):
+    """When a target that fails is left alone, and when it is tried again."""
+
+    enabled: bool = Field(True, description="Leave targets alone that fail.")
+    failures: int = Field(5, ge=1, le=1000, description="Failures in a row that open the circuit.")
+    ratio: float = Field(0.5, gt=0, le=1, description="Share of failures in the window that opens it.")
+    fewest: int = Field(20, ge=1, le=100_000, description="Outcomes in the window before the share counts.")
+    window: Seconds = Field(30, description="Seconds that outcomes count.")
+    cool: Seconds = Field(5, description="Seconds it stays open at first; doubles while probes fail.")
+    cap: Seconds = Field(120, description="Longest time it stays open, in seconds, unless the provider names one.")
+    probes: int = Field(1, ge=1, le=100, description="Calls at a time that try a target again.")
+    max_wait: float = Field(
+        10, ge=0, le=600, description="Seconds a call waits at most when every target is left alone; 0: not at all."
+    )
+
+
+class Bulkhead(Section):
+    """How much a target is asked at a time."""
+
+    concurrency: int = Field(0, ge=0, le=100_000, description="Answers under way for each target; 0: no limit.")
+    queue: int = Field(1000, ge=0, le=1_000_000, description="Calls that may wait for a place.")
+    max_wait: Seconds = Field(60, description="Seconds that one waits at most.")
 
 
 class Timeouts(Section):
@@ -136,6 +164,8 @@ class Config(Section):
         {}, description="By short name; a name that is a kind needs no `kind`."
     )
     retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    bulkhead: Bulkhead = Bulkhead()
     timeouts: Timeouts = Timeouts()
     catalog: Catalog = Catalog()
     telemetry: Telemetry = Telemetry()

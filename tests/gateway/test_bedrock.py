@@ -168,7 +168,10 @@ async def test_vectors_come_in_batches_and_are_counted_by_a_header(scene: Scene)
     )
     before = len(scene.upstream.requests)
     response = await scene.server.stub.Embed(request)
-    assert [len(asked.json["texts"]) for asked in scene.upstream.requests[before:]] in ([96, 4], [4, 96])
+    assert [len(asked.json["texts"]) for asked in scene.upstream.requests[before:] if asked.method == "POST"] in (
+        [96, 4],
+        [4, 96],
+    )
     assert signed_by(scene.last, SECRET)[0] == "AKIDEXAMPLE"
     assert len(response.embeddings) == 100
     assert array("f", response.embeddings[99].packed).tolist() == [1.0, 2.0]

@@ -111,7 +111,7 @@ class Scene:
 
     @property
     def last(self) -> Any:
-        return self.upstream.requests[-1]
+        return [request for request in self.upstream.requests if request.method == "POST"][-1]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -109,7 +109,7 @@ class Scene:
 
     def last(self) -> tuple[str, Any]:
         """Path and body of the last request."""
-        request = self.upstream.requests[-1]
+        request = [request for request in self.upstream.requests if request.method == "POST"][-1]
         return request.path, request.json
 
 
@@ -195,4 +195,4 @@ async def test_a_failure_before_any_content_is_a_status(scene: Scene) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await told(scene, stream("responsive/down"))
     assert failure.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert json.loads(scene.upstream.requests[-1].body)["model"] == "down"
+    assert json.loads([r for r in scene.upstream.requests if r.method == "POST"][-1].body)["model"] == "down"

@@ -30,6 +30,7 @@ from parley_server.core.errors import DeadlineExceeded, GatewayError, InvalidReq
 from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import AnyRequest, Service
 
+_HIGHEST_PRIORITY, _USUAL_PRIORITY = 9, 5  # of x-parley-priority
 _TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _HEARTBEAT = 15.0
 log = structlog.get_logger("parley.calls")
@@ -156,6 +157,7 @@ class GatewayServicer(GatewayServiceServicer):
         left = context.time_remaining()
         headers: dict[str, str] = {}
         request_id = ""
+        priority = 0
         for key, value in context.invocation_metadata() or ():
             if (
                 key == "x-request-id"
@@ -168,6 +170,8 @@ class GatewayServicer(GatewayServiceServicer):
                 context.set_trailing_metadata((("x-request-id", value),))  # back to who gave it; see decisions/0001
             elif key in _TRACE_HEADERS and isinstance(value, str):
                 headers[key] = value
+            elif key == "x-parley-priority" and isinstance(value, str) and value.isdecimal():
+                priority = min(int(value[:2]), _HIGHEST_PRIORITY) - _USUAL_PRIORITY
         new_id = self.make_id()
         return Context(
             operation=operation,
@@ -181,6 +185,7 @@ class GatewayServicer(GatewayServiceServicer):
             cancelled_when_due=left is not None,
             method=method,
             peer=context.peer,
+            priority=priority,
             headers=headers,
         )
 

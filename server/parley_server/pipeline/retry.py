@@ -77,6 +77,7 @@ class Retry:
         async def retried(request: Any, ctx: Context) -> Reply[Any]:
             notes = len(ctx.warnings)
             attempt = 0
+            before: GatewayError | None = None
             self._budget.called()
             while True:
                 attempt += 1
@@ -86,9 +87,12 @@ class Retry:
                 except GatewayError as error:
                     if not error.attempted:
                         ctx.budget.give_back()
+                        if before is not None:  # what was said when it was asked tells more than that it is not
+                            raise before from None
                     wait = self._wait(error, attempt, ctx)
                     if wait is None:
                         raise
+                    before = error
                 del ctx.warnings[notes:]  # those of the attempt that failed
                 await self._sleep(wait)
 

@@ -52,6 +52,8 @@ class Provider:
     """`gen_ai.provider.name` where OpenTelemetry has a value; the short name otherwise."""
     catalog: str = ""
     """Whose part of the catalogue describes its models; empty: nobody's."""
+    breaks: bool = True
+    """Left alone for a while when it fails; not where failures are scripted, and wanted every time."""
     transport: Transport | None = None
     """Its own wire; None: the gateway's shared HTTP client."""
 

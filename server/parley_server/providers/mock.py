@@ -33,6 +33,7 @@ def card(name: str, settings: Mock, _shared: Shared) -> Provider:
         embed=OpenAIEmbed(),
         rerank=Rerank(RerankQuirks.jina()),
         models=OpenAIModels(),
+        breaks=False,
         transport=MockTransport(settings.models, capture=capture),
     )
 

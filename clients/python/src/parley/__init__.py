@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from parley.errors import AttemptTimeout as AttemptTimeout
     from parley.errors import Bug as Bug
     from parley.errors import Cancelled as Cancelled
+    from parley.errors import CircuitOpen as CircuitOpen
     from parley.errors import ConnectionFailed as ConnectionFailed
     from parley.errors import ContextLengthExceeded as ContextLengthExceeded
     from parley.errors import CredentialsRejected as CredentialsRejected
     from parley.errors import DeadlineExceeded as DeadlineExceeded
     from parley.errors import GatewayError as GatewayError
+    from parley.errors import GatewayOverloaded as GatewayOverloaded
     from parley.errors import InvalidOutput as InvalidOutput
     from parley.errors import InvalidRequest as InvalidRequest
     from parley.errors import MessageTooLarge as MessageTooLarge
@@ -81,8 +83,9 @@ _NAMES = {
     "channel": "service_config",
     "content": "assistant audio cached developer document image message system tool_result user",
     "errors": (
-        "AttemptTimeout Bug Cancelled ConnectionFailed ContextLengthExceeded CredentialsRejected DeadlineExceeded "
-        "GatewayError InvalidOutput InvalidRequest MessageTooLarge ModelNotFound OperationUnsupported Overloaded "
+        "AttemptTimeout Bug Cancelled CircuitOpen ConnectionFailed ContextLengthExceeded CredentialsRejected "
+        "DeadlineExceeded GatewayError GatewayOverloaded InvalidOutput InvalidRequest MessageTooLarge ModelNotFound "
+        "OperationUnsupported Overloaded "
         "PageTokenInvalid ParleyError PromptBlocked ProtocolError QuotaExhausted RateLimited RequestTooLarge "
         "ShuttingDown StreamInterrupted Truncated TurnLimitReached Unavailable UnsupportedParameter Violation"
     ),

@@ -16,11 +16,13 @@
     │   ├── Unavailable                  UNAVAILABLE          try again in a moment
     │   │   ├── Overloaded
     │   │   ├── AttemptTimeout                                the provider took too long
+    │   │   ├── CircuitOpen                                   it has failed too often: the gateway leaves it alone
     │   │   ├── StreamInterrupted                             the answer broke off; `stream.partial` has what arrived
     │   │   │   └── Truncated                                 (client) the stream said OK without having completed
     │   │   └── ConnectionFailed                              (client) no gateway answered, or the connection broke
     │   ├── ProtocolError                INTERNAL             the provider answered nonsense
     │   ├── DeadlineExceeded             DEADLINE_EXCEEDED    `timeout` is over
+    │   ├── GatewayOverloaded            UNAVAILABLE          too many calls wait in the gateway already
     │   ├── ShuttingDown                 UNAVAILABLE          this gateway is going away; another one will answer
     │   ├── Bug                          INTERNAL             the gateway's
     │   ├── MessageTooLarge              RESOURCE_EXHAUSTED   (client) a message is over a limit of gRPC itself
@@ -232,6 +234,12 @@ class AttemptTimeout(Unavailable):
     reason = "PROVIDER_TIMEOUT"
 
 
+class CircuitOpen(Unavailable):
+    """The provider has failed too often; the gateway does not ask it before `retry_after` seconds have passed."""
+
+    reason = "PROVIDER_CIRCUIT_OPEN"
+
+
 class StreamInterrupted(Unavailable):
     """The provider ended or broke before its own end marker."""
 
@@ -263,6 +271,14 @@ class DeadlineExceeded(GatewayError):
 
     code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
+
+
+class GatewayOverloaded(GatewayError):
+    """Too many calls wait for their turn in the gateway; trying again after a while helps."""
+
+    code = Code.UNAVAILABLE
+    reason = "GATEWAY_OVERLOADED"
+    retryable = True
 
 
 class ShuttingDown(GatewayError):
