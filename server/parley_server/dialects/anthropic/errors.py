@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
@@ -23,10 +22,10 @@ from parley_server.core.errors import (
     RateLimited,
     RequestTooLarge,
     Unavailable,
-    Violation,
 )
 from parley_server.core.target import Target
 from parley_server.dialects import hints
+from parley_server.dialects.refusals import by_status, refusal
 
 _BY_CODE: dict[str, type[GatewayError]] = {
     "enforced_spend_limit_reached": QuotaExhausted,
@@ -59,18 +58,6 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     503: Overloaded,
     504: AttemptTimeout,
     529: Overloaded,
-}
-_SENTENCES: dict[type[GatewayError], str] = {
-    InvalidRequest: "found the request invalid",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    RequestTooLarge: "found the request too large",
-    CredentialsRejected: "rejected the gateway's credentials",
-    QuotaExhausted: "has no quota left for this account",
-    ModelNotFound: "does not know the model",
-    RateLimited: "limits the rate of requests",
-    AttemptTimeout: "timed out",
-    Overloaded: "is overloaded",
-    Unavailable: "failed",
 }
 
 # The API has no code for these; it says all of them as invalid_request_error.
@@ -112,34 +99,16 @@ def _read(status: int, said: Any, target: Target) -> GatewayError:
             match fields.get("details"):
                 case {"error_code": str(code)}:
                     pass
-    found = _BY_CODE.get(code) or _BY_TYPE.get(kind) or _BY_STATUS.get(status) or _by_range(status)
+    found = _BY_CODE.get(code) or _BY_TYPE.get(kind) or by_status(status, _BY_STATUS)
     facts: dict[str, str] = {}
     if found is InvalidRequest:
         found, facts = _by_words(words)
-    too_long = Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")
-    return found(
-        f"{target.provider} {_SENTENCES[found]}",
-        facts=facts,
-        violations=[too_long] if found is ContextLengthExceeded else (),
-        provider_error=v1.ProviderError(
-            provider=target.provider,
-            model=target.model,
-            http_status=status,
-            type=hints.provider_text(kind)[:_WORD],
-            code=hints.provider_text(code)[:_WORD],
-            message=hints.provider_text(words),
-            request_id=hints.provider_text(request_id)[:_WORD],
-        ),
-    )
+    return refusal(found, target, status, words, type=kind, code=code, request_id=request_id, facts=facts)
 
 
 def _text(fields: Mapping[Any, Any], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _by_range(status: int) -> type[GatewayError]:
-    return InvalidRequest if 400 <= status < 500 else Unavailable
 
 
 def _by_words(words: str) -> tuple[type[GatewayError], dict[str, str]]:

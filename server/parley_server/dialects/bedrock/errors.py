@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
@@ -21,11 +20,11 @@ from parley_server.core.errors import (
     RateLimited,
     RequestTooLarge,
     Unavailable,
-    Violation,
 )
 from parley_server.core.target import Target
 from parley_server.dialects import hints
 from parley_server.dialects.framing.eventstream import Message
+from parley_server.dialects.refusals import by_status, refusal
 
 _BY_NAME: dict[str, type[GatewayError]] = {
     "AccessDeniedException": CredentialsRejected,
@@ -73,18 +72,6 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     429: RateLimited,
     503: Overloaded,
     504: AttemptTimeout,
-}
-_SENTENCES: dict[type[GatewayError], str] = {
-    InvalidRequest: "found the request invalid",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    RequestTooLarge: "found the request too large",
-    CredentialsRejected: "rejected the gateway's credentials",
-    QuotaExhausted: "has no quota left for this account",
-    ModelNotFound: "does not know the model",
-    RateLimited: "limits the rate of requests",
-    AttemptTimeout: "timed out",
-    Overloaded: "is overloaded",
-    Unavailable: "failed",
 }
 
 # AWS says all of these as ValidationException (or ValidationError), so the words are what is left.
@@ -141,31 +128,16 @@ def exception_name(headers: Mapping[str, str], said: Mapping[str, Any]) -> str:
 
 def _read(status: int, name: str, said: Mapping[str, Any], target: Target) -> GatewayError:
     words = _text(said, "message") or _text(said, "Message")
-    found = _BY_NAME.get(name) or _BY_NAME.get(f"{name}Exception") or _by_status(status)
+    found = _BY_NAME.get(name) or _BY_NAME.get(f"{name}Exception") or by_status(status, _BY_STATUS)
     if name.startswith("Model"):
         original = said.get("originalStatusCode", said.get("OriginalStatusCode"))
         words = _text(said, "originalMessage") or _text(said, "OriginalMessage") or words
         if isinstance(original, int) and original in (400, 413, 422, 429, 503):
-            found = _by_status(original)
+            found = by_status(original, _BY_STATUS)
     if found is InvalidRequest:
         found = _by_words(words)
-    too_long = Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")
-    return found(
-        f"{target.provider} {_SENTENCES[found]}",
-        violations=[too_long] if found is ContextLengthExceeded else (),
-        provider_error=v1.ProviderError(
-            provider=target.provider,
-            model=target.model,
-            http_status=status,
-            type=hints.provider_text(name)[:_WORD],
-            code=hints.provider_text(_text(said, "ErrorCode"))[:_WORD],
-            message=hints.provider_text(words or name or f"status {status}"),
-        ),
-    )
-
-
-def _by_status(status: int) -> type[GatewayError]:
-    return _BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else Unavailable)
+    told = words or name or f"status {status}"
+    return refusal(found, target, status, told, type=name, code=_text(said, "ErrorCode"))
 
 
 def _by_words(words: str) -> type[GatewayError]:

@@ -8,13 +8,11 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
     CredentialsRejected,
     GatewayError,
-    InvalidRequest,
     ModelNotFound,
     OperationUnsupported,
     Overloaded,
@@ -23,10 +21,10 @@ from parley_server.core.errors import (
     RateLimited,
     RequestTooLarge,
     Unavailable,
-    Violation,
 )
 from parley_server.core.target import Target
 from parley_server.dialects.hints import provider_text, retry_after
+from parley_server.dialects.refusals import by_status, refusal
 
 _BY_STATUS: dict[int, type[GatewayError]] = {
     401: CredentialsRejected,
@@ -41,20 +39,6 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     501: OperationUnsupported,
     503: Overloaded,
     504: AttemptTimeout,
-}
-_SENTENCES: dict[type[GatewayError], str] = {
-    InvalidRequest: "found the request invalid",
-    OperationUnsupported: "does not do this operation with the model",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    RequestTooLarge: "found the request too large",
-    CredentialsRejected: "rejected the gateway's credentials",
-    PromptBlocked: "blocked the prompt",
-    QuotaExhausted: "has no quota left for this account",
-    ModelNotFound: "does not have the model",
-    RateLimited: "limits the rate of requests",
-    AttemptTimeout: "timed out",
-    Overloaded: "is overloaded",
-    Unavailable: "failed",
 }
 
 # One status stands for several things; only the words tell them apart.
@@ -77,7 +61,7 @@ def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) 
         case _:  # not Cohere: a proxy before it
             words = body[:8192].decode("utf-8", "replace").strip()
             words = "" if words.startswith("<") else words
-    found = _made(_classified(status, words), status, words, target)
+    found = refusal(_classified(status, words), target, status, words)
     if isinstance(said, dict) and isinstance(said.get("id"), str) and found.provider_error is not None:
         found.provider_error.request_id = provider_text(said["id"])[:128]
     if found.retryable:
@@ -91,10 +75,7 @@ def error_inside(said: Mapping[str, Any], target: Target) -> GatewayError:
     if not isinstance(words, str):
         words = ""
     found = _INSIDE.get(said.get("finish_reason") or "") or _by_words(words) or Unavailable
-    problem = _made(found, 200, words, target)
-    if isinstance(kind, str) and problem.provider_error is not None:
-        problem.provider_error.type = provider_text(kind)[:128]
-    return problem
+    return refusal(found, target, 200, words, type=kind if isinstance(kind, str) else "")
 
 
 def _classified(status: int, words: str) -> type[GatewayError]:
@@ -105,19 +86,8 @@ def _classified(status: int, words: str) -> type[GatewayError]:
             return QuotaExhausted
         case 498 if _BAD_TOKEN.search(words):
             return CredentialsRejected
-    return _BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else Unavailable)
+    return by_status(status, _BY_STATUS)
 
 
 def _by_words(words: str) -> type[GatewayError] | None:
     return ContextLengthExceeded if _TOO_LONG.search(words) else None
-
-
-def _made(found: type[GatewayError], status: int, words: str, target: Target) -> GatewayError:
-    too_long = Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")
-    return found(
-        f"{target.provider} {_SENTENCES[found]}",
-        violations=[too_long] if found is ContextLengthExceeded else (),
-        provider_error=v1.ProviderError(
-            provider=target.provider, model=target.model, http_status=status, message=provider_text(words)
-        ),
-    )

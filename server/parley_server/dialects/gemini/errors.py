@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
@@ -22,10 +21,10 @@ from parley_server.core.errors import (
     RateLimited,
     RequestTooLarge,
     Unavailable,
-    Violation,
 )
 from parley_server.core.target import Target
 from parley_server.dialects import hints
+from parley_server.dialects.refusals import refusal
 
 _BY_REASON: dict[str, type[GatewayError]] = {
     "API_KEY_INVALID": CredentialsRejected,
@@ -60,18 +59,6 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     499: Unavailable,
     503: Overloaded,
     504: AttemptTimeout,
-}
-_SENTENCES: dict[type[GatewayError], str] = {
-    AttemptTimeout: "timed out",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    CredentialsRejected: "rejected the gateway's credentials",
-    InvalidRequest: "found the request invalid",
-    ModelNotFound: "does not know the model",
-    Overloaded: "is overloaded",
-    QuotaExhausted: "has no quota left for this account",
-    RateLimited: "limits the rate of requests",
-    RequestTooLarge: "found the request too large",
-    Unavailable: "failed",
 }
 
 # The API has no code for this one; it is an INVALID_ARGUMENT like any other.
@@ -115,17 +102,9 @@ def blocked(feedback: Mapping[str, Any], target: Target) -> GatewayError:
     """The prompt was blocked: the API answers 200, without a candidate."""
     reason = str(feedback.get("blockReason") or "")
     words = feedback.get("blockReasonMessage")
-    return PromptBlocked(
-        f"{target.provider} blocked the prompt",
-        facts={"category": hints.provider_text(reason)[:_WORD]},
-        provider_error=v1.ProviderError(
-            provider=target.provider,
-            model=target.model,
-            http_status=200,
-            code=hints.provider_text(reason)[:_WORD],
-            message=hints.provider_text(words if isinstance(words, str) else f"the prompt was blocked: {reason}"),
-        ),
-    )
+    told = words if isinstance(words, str) else f"the prompt was blocked: {reason}"
+    facts = {"category": hints.provider_text(reason)[:_WORD]}
+    return refusal(PromptBlocked, target, 200, told, code=reason, facts=facts)
 
 
 def _read(status: int, said: Any, target: Target) -> GatewayError:
@@ -136,26 +115,12 @@ def _read(status: int, said: Any, target: Target) -> GatewayError:
     by_code = _BY_STATUS.get(code if status < 400 and isinstance(code, int) else status)
     found = _BY_REASON.get(reason) or _BY_WORD.get(word) or by_code or _by_range(status, code)
     facts: dict[str, str] = {}
-    violations = []
     if found is InvalidRequest:
         found, facts = _by_words(words)
     elif found is RateLimited and _is_out_of_quota(details):
         found = QuotaExhausted
-    if found is ContextLengthExceeded:
-        violations = [Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")]
-    answer = found(
-        f"{target.provider} {_SENTENCES[found]}",
-        facts=facts,
-        violations=violations,
-        provider_error=v1.ProviderError(
-            provider=target.provider,
-            model=target.model,
-            http_status=status,
-            type=hints.provider_text(word)[:_WORD],
-            code=hints.provider_text(reason or (str(code) if code else ""))[:_WORD],
-            message=hints.provider_text(words),
-        ),
-    )
+    told = reason or (str(code) if code else "")
+    answer = refusal(found, target, status, words, type=word, code=told, facts=facts)
     if answer.retryable:
         answer.retry_after = hints.go_duration(next(_values(details, "RetryInfo", "retryDelay"), ""))
     return answer

@@ -8,13 +8,11 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
     CredentialsRejected,
     GatewayError,
-    InvalidRequest,
     ModelNotFound,
     OperationUnsupported,
     Overloaded,
@@ -27,6 +25,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.target import Target
 from parley_server.dialects.hints import provider_text, retry_after
+from parley_server.dialects.refusals import by_status, refusal
 
 # In the order they are tried. The second member is the class, the third the field that is at fault, if one is.
 _BY_WORDS: tuple[tuple[re.Pattern[str], type[GatewayError], str], ...] = tuple(
@@ -53,20 +52,6 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     499: Unavailable,
     503: Overloaded,
     504: AttemptTimeout,
-}
-_SENTENCES: dict[type[GatewayError], str] = {
-    InvalidRequest: "found the request invalid",
-    UnsupportedParameter: "says that the model cannot do what is asked",
-    OperationUnsupported: "does not do this operation with the model",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    RequestTooLarge: "found the request too large",
-    CredentialsRejected: "rejected the gateway's credentials",
-    QuotaExhausted: "has no quota left for this account",
-    ModelNotFound: "does not have the model",
-    RateLimited: "limits the rate of requests",
-    AttemptTimeout: "timed out",
-    Overloaded: "is overloaded",
-    Unavailable: "failed",
 }
 _REASONS: dict[type[GatewayError], str] = {
     ContextLengthExceeded: "CONTEXT_LENGTH_EXCEEDED",
@@ -96,19 +81,13 @@ def error_inside(line: Mapping[str, Any], target: Target) -> GatewayError:
 def _read(status: int, said: Mapping[str, Any] | None, body: bytes, target: Target) -> GatewayError:
     match said:
         case {"error": str(words)} | {"error": {"message": str(words)}}:
-            found, field = _by_words(words) or (_by_status(status), "")
+            found, field = _by_words(words) or (by_status(status, _BY_STATUS), "")
         case _:  # not Ollama: a proxy before it, or a server that lacks the endpoint
             words = body[:8192].decode("utf-8", "replace").strip()
             words = "" if words.startswith("<") else words  # HTML of a proxy tells nobody anything
-            found, field = (OperationUnsupported if status == 404 else _by_status(status)), ""
+            found, field = (OperationUnsupported if status == 404 else by_status(status, _BY_STATUS)), ""
     violations = [Violation(field, provider_text(words), _REASONS.get(found, ""))] if field else []
-    problem = found(
-        f"{target.provider} {_SENTENCES[found]}",
-        violations=violations,
-        provider_error=v1.ProviderError(
-            provider=target.provider, model=target.model, http_status=status, message=provider_text(words)
-        ),
-    )
+    problem = refusal(found, target, status, words, violations=violations)
     if found is Unavailable and _TOO_LITTLE_MEMORY.search(words):
         problem.retryable = False
     return problem
@@ -116,7 +95,3 @@ def _read(status: int, said: Mapping[str, Any] | None, body: bytes, target: Targ
 
 def _by_words(words: str) -> tuple[type[GatewayError], str] | None:
     return next(((kind, field) for pattern, kind, field in _BY_WORDS if pattern.search(words)), None)
-
-
-def _by_status(status: int) -> type[GatewayError]:
-    return _BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else Unavailable)

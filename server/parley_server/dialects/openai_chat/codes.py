@@ -225,19 +225,3 @@ FIELDS = {
     "dimensions": "dimensions",
 }
 """Paths of ours that a body field at fault stands for. Messages and tools are numbered differently on the wire."""
-
-SENTENCES: dict[type[GatewayError], str] = {
-    AttemptTimeout: "timed out",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    CredentialsRejected: "rejected the gateway's credentials",
-    InvalidRequest: "found the request invalid",
-    ModelNotFound: "does not know the model",
-    OperationUnsupported: "does not do this with the model",
-    Overloaded: "is overloaded",
-    PromptBlocked: "blocked the prompt",
-    ProtocolError: "could not read what the model wrote",
-    QuotaExhausted: "has no quota left for this account",
-    RateLimited: "limits the rate of requests",
-    RequestTooLarge: "found the request too large",
-    Unavailable: "failed",
-}

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     ContextLengthExceeded,
     CredentialsRejected,
@@ -37,9 +36,9 @@ from parley_server.dialects.openai_chat.codes import (
     NO_MONEY,
     NOT_THE_WINDOW,
     REQUESTED,
-    SENTENCES,
     TOO_LONG,
 )
+from parley_server.dialects.refusals import refusal
 
 _LONGEST_LOADING = 3600.0  # seconds; more is no time to wait for a model
 
@@ -140,19 +139,8 @@ def _named(found: type[GatewayError], status: int, said: Said, target: Target) -
         facts["categories"] = categories
     if found is ContextLengthExceeded:
         facts |= _lengths(said)
-        violations = [Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")]
-    return found(
-        f"{target.provider} {SENTENCES[found]}",
-        facts=facts,
-        violations=violations,
-        provider_error=v1.ProviderError(
-            provider=target.provider,
-            model=target.model,
-            http_status=status,
-            type=provider_text(said.type)[:128],
-            code=provider_text(said.code)[:128],
-            message=provider_text(said.message),
-        ),
+    return refusal(
+        found, target, status, said.message, type=said.type, code=said.code, facts=facts, violations=violations
     )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
@@ -26,6 +25,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.target import Target
 from parley_server.dialects.hints import provider_text, retry_after
+from parley_server.dialects.refusals import by_status, refusal
 
 _BY_STATUS: dict[int, type[GatewayError]] = {
     401: CredentialsRejected,
@@ -53,19 +53,6 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], type[GatewayError]], ...] = (
     (re.compile(r"high demand|service is (?:temporarily )?(?:unavailable|overloaded)", re.IGNORECASE), Overloaded),
 )
 _CODE = re.compile(r"\(?\b(E\d{3,4})\b")
-_SENTENCES: dict[type[GatewayError], str] = {
-    InvalidRequest: "found the request invalid",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    RequestTooLarge: "found the request too large",
-    CredentialsRejected: "rejected the gateway's credentials",
-    PromptBlocked: "blocked the prompt",
-    QuotaExhausted: "has no credit left for this account",
-    ModelNotFound: "does not have the model or its version",
-    RateLimited: "limits the rate of requests",
-    AttemptTimeout: "timed out",
-    Overloaded: "is overloaded",
-    Unavailable: "failed",
-}
 _INPUT = re.compile(r"^(?:body\.)?input\.")
 
 
@@ -78,13 +65,13 @@ def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) 
     if not isinstance(said, dict):
         said = {}
     title, detail, kind = _text(said.get("title")), _text(said.get("detail")), _text(said.get("type"))
-    found = _BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else Unavailable)
+    found = by_status(status, _BY_STATUS)
     if found is InvalidRequest:
         found = _by_words(detail) or InvalidRequest
     words = detail or title
-    problem = _made(found, status, words, target, _violations(said.get("invalid_fields")))
-    if problem.provider_error is not None:
-        problem.provider_error.type = provider_text(kind or title)[:128]
+    problem = refusal(
+        found, target, status, words, type=kind or title, violations=_violations(said.get("invalid_fields"))
+    )
     if problem.retryable:
         problem.retry_after = retry_after(headers)
         if problem.retry_after is None and headers.get("ratelimit-remaining") == "0":
@@ -97,7 +84,7 @@ def failed(said: Mapping[str, Any], target: Target) -> GatewayError:
     status = said["status"]
     words = _text(said.get("error"))
     if status != "failed":  # canceled or aborted, not by us
-        problem: GatewayError = _made(Unavailable, 200, words or f"the prediction was {status}", target)
+        problem = refusal(Unavailable, target, 200, words or f"the prediction was {status}")
         problem.retryable = False
         return problem
     return _failure(words, target)
@@ -115,10 +102,7 @@ def error_inside(data: bytes, target: Target) -> GatewayError:
 
 def _failure(words: str, target: Target) -> GatewayError:
     code = found[1] if (found := _CODE.match(words)) else ""
-    problem = _made(_BY_CODE.get(code) or _by_words(words) or Unavailable, 200, words, target)
-    if problem.provider_error is not None:
-        problem.provider_error.code = code
-    return problem
+    return refusal(_BY_CODE.get(code) or _by_words(words) or Unavailable, target, 200, words, code=code)
 
 
 def _by_words(words: str) -> type[GatewayError] | None:
@@ -138,16 +122,3 @@ def _violations(fields: Any) -> list[Violation]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _made(
-    found: type[GatewayError], status: int, words: str, target: Target, violations: Iterable[Violation] = ()
-) -> GatewayError:
-    too_long = Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")
-    return found(
-        f"{target.provider} {_SENTENCES[found]}",
-        violations=[too_long] if found is ContextLengthExceeded else list(violations),
-        provider_error=v1.ProviderError(
-            provider=target.provider, model=target.model, http_status=status, message=provider_text(words)
-        ),
-    )

@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from parley import v1
 from parley_server.core.errors import (
     AttemptTimeout,
     ContextLengthExceeded,
@@ -22,10 +21,10 @@ from parley_server.core.errors import (
     RateLimited,
     RequestTooLarge,
     Unavailable,
-    Violation,
 )
 from parley_server.core.target import Target
-from parley_server.dialects.hints import provider_text, retry_after
+from parley_server.dialects.hints import retry_after
+from parley_server.dialects.refusals import by_status, refusal
 
 _BY_CODE: dict[str, type[GatewayError]] = {
     "authentication_token_expired": CredentialsRejected,
@@ -52,19 +51,6 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     503: Overloaded,
     504: AttemptTimeout,
     520: Unavailable,
-}
-_SENTENCES: dict[type[GatewayError], str] = {
-    InvalidRequest: "found the request invalid",
-    OperationUnsupported: "does not do this operation with the model",
-    ContextLengthExceeded: "says that the prompt does not fit the context window",
-    RequestTooLarge: "found the request too large",
-    CredentialsRejected: "rejected the gateway's credentials",
-    QuotaExhausted: "has no quota left for this account",
-    ModelNotFound: "does not have the model",
-    RateLimited: "limits the rate of requests",
-    AttemptTimeout: "timed out",
-    Overloaded: "is overloaded",
-    Unavailable: "failed",
 }
 _TOO_LONG = re.compile(
     r"max(?:imum)? (?:sequence|context|tokens)|tokens? limit|context (?:length|window)|too many tokens", re.IGNORECASE
@@ -99,22 +85,10 @@ def _read(status: int, said: Mapping[str, Any], body: bytes, target: Target) -> 
             words = _text(said.get("errorMessage")) or _text(said.get("message"))
             if not words and not body.lstrip().startswith(b"<"):
                 words = body[:8192].decode("utf-8", "replace")
-    found = _BY_CODE.get(code) or _BY_STATUS.get(status) or (InvalidRequest if 400 <= status < 500 else Unavailable)
+    found = _BY_CODE.get(code) or by_status(status, _BY_STATUS)
     if found is InvalidRequest and _TOO_LONG.search(words):
         found = ContextLengthExceeded
-    too_long = Violation("messages", "does not fit the context window", "CONTEXT_LENGTH_EXCEEDED")
-    return found(
-        f"{target.provider} {_SENTENCES[found]}",
-        violations=[too_long] if found is ContextLengthExceeded else (),
-        provider_error=v1.ProviderError(
-            provider=target.provider,
-            model=target.model,
-            http_status=status,
-            code=provider_text(code)[:_WORD],
-            message=provider_text(words),
-            request_id=provider_text(_text(said.get("trace")))[:_WORD],
-        ),
-    )
+    return refusal(found, target, status, words, code=code, request_id=_text(said.get("trace")))
 
 
 def _text(value: Any) -> str:
