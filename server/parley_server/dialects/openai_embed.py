@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from array import array
 from base64 import b64decode
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
 from parley_server.dialects.openai_chat.decode import MALFORMED, fill_usage, told_usage
 from parley_server.dialects.openai_chat.errors import error, said_inside
+from parley_server.dialects.vectors import embedding
 
 _OURS = ("model", "input")
 
@@ -141,12 +141,10 @@ class OpenAIEmbed:
         return response
 
     def _embedding(self, index: int, said: Any, encoding: v1.EmbeddingEncoding.ValueType) -> v1.Embedding:
-        if isinstance(said, str) and self._quirks.base64_of == "int8":
-            said = array("b", b64decode(said, validate=True))
-        packed = _packed(said)
-        if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-            return v1.Embedding(index=index, packed=packed, dimensions=len(packed) // 4)
-        return v1.Embedding(index=index, floats=v1.FloatVector(values=_floats(packed)), dimensions=len(packed) // 4)
+        if isinstance(said, str):
+            packed = b64decode(said, validate=True)
+            said = array("b", packed) if self._quirks.base64_of == "int8" else packed
+        return embedding(index, said, encoding)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
         """What a status of 400 or more means."""
@@ -165,26 +163,3 @@ def _inputs(request: v1.EmbedRequest, target: Target, quirks: EmbedQuirks) -> li
     if kinds == {"tokens"}:
         return [list(one.tokens.ids) for one in request.inputs]
     return [one.text for one in request.inputs]
-
-
-def _packed(said: Any) -> bytes:
-    """A vector as little-endian float32, from base64 of just that or from numbers."""
-    match said:
-        case str():
-            packed = b64decode(said, validate=True)
-        case _:
-            numbers = array("f", said)
-            if sys.byteorder == "big":
-                numbers.byteswap()
-            packed = numbers.tobytes()
-    if not packed or len(packed) % 4:
-        raise ProtocolError("the provider answered an embedding that is no vector")
-    return packed
-
-
-def _floats(packed: bytes) -> array[float]:
-    numbers = array("f")
-    numbers.frombytes(packed)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers

@@ -7,8 +7,6 @@ counts no tokens. It also speaks OpenAI's embeddings, under /v1, which say what 
 from __future__ import annotations
 
 import math
-import sys
-from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +29,7 @@ from parley_server.core.errors import (
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump
 from parley_server.dialects.hints import provider_text, retry_after
+from parley_server.dialects.vectors import embedding
 
 _MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 _BY_TYPE: dict[str, type[GatewayError]] = {
@@ -119,14 +118,7 @@ class TEIEmbed(_TEI):
         response = v1.EmbedResponse(route=v1.RouteInfo(model=target.model))
         try:
             for index, numbers in enumerate(_array(body)):
-                vector = array("f", numbers)
-                embedding = response.embeddings.add(index=index, dimensions=len(vector))
-                if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-                    if sys.byteorder == "big":
-                        vector.byteswap()
-                    embedding.packed = vector.tobytes()
-                else:
-                    embedding.floats.values.extend(vector)
+                response.embeddings.append(embedding(index, numbers, encoding))
         except _MALFORMED as problem:
             raise ProtocolError("the provider answered no embeddings in the form they should have") from problem
         return response

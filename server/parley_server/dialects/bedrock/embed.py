@@ -8,8 +8,6 @@ the count is in a header, which the driver reads.
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +19,7 @@ from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
 from parley_server.dialects.bedrock.answers import NONSENSE
 from parley_server.dialects.bedrock.encode import path
 from parley_server.dialects.bedrock.errors import error
+from parley_server.dialects.vectors import embedding
 
 _OURS = ("texts", "images", "inputs", "inputText", "inputImage", "embeddingTypes", "embedding_types", "taskType")
 
@@ -119,7 +118,7 @@ class BedrockEmbed:
         try:
             rows = _rows(answer)
             response = v1.EmbedResponse(
-                embeddings=[_embedding(index, row, encoding) for index, row in enumerate(rows)],
+                embeddings=[embedding(index, row, encoding) for index, row in enumerate(rows)],
                 route=v1.RouteInfo(model=target.model, provider_response_id=answer.get("id") or ""),
             )
             if (count := answer.get("inputTextTokenCount")) is not None:
@@ -150,14 +149,3 @@ def _rows(answer: Mapping[str, Any]) -> Sequence[Sequence[float]]:
         case {"embeddings": [*rows]}:  # Cohere
             return rows
     raise ValueError("no vectors")
-
-
-def _embedding(index: int, row: Sequence[float], encoding: v1.EmbeddingEncoding.ValueType) -> v1.Embedding:
-    numbers = array("f", row)
-    if not numbers:
-        raise ProtocolError("the provider answered an embedding that is no vector")
-    if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return v1.Embedding(index=index, packed=numbers.tobytes(), dimensions=len(numbers))
-    return v1.Embedding(index=index, floats=v1.FloatVector(values=numbers), dimensions=len(numbers))

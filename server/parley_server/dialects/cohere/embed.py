@@ -7,9 +7,7 @@ The API wants to be told what the vectors are for (`input_type`), and `EmbedRequ
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from parley import v1
 from parley_server.core.errors import GatewayError, ProtocolError, UnsupportedParameter, Violation
@@ -17,6 +15,7 @@ from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
 from parley_server.dialects.cohere.answers import MALFORMED
 from parley_server.dialects.cohere.errors import error
+from parley_server.dialects.vectors import embedding
 
 INPUT_TYPE = "search_document"
 BATCH_LIMIT = 96
@@ -59,9 +58,7 @@ class CohereEmbed:
         answer = load_object(body)
         try:
             response = v1.EmbedResponse(
-                embeddings=[
-                    _embedding(index, row, encoding) for index, row in enumerate(answer["embeddings"]["float"])
-                ],
+                embeddings=[embedding(index, row, encoding) for index, row in enumerate(answer["embeddings"]["float"])],
                 route=v1.RouteInfo(model=target.model, provider_response_id=answer.get("id") or ""),
             )
             billed = (answer.get("meta") or {}).get("billed_units") or {}
@@ -75,14 +72,3 @@ class CohereEmbed:
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
         """See `errors.py`."""
         return error(status, headers, body, target)
-
-
-def _embedding(index: int, row: Sequence[float], encoding: v1.EmbeddingEncoding.ValueType) -> v1.Embedding:
-    numbers = array("f", row)
-    if not numbers:
-        raise ProtocolError("the provider answered an embedding that is no vector")
-    if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return v1.Embedding(index=index, packed=numbers.tobytes(), dimensions=len(numbers))
-    return v1.Embedding(index=index, floats=v1.FloatVector(values=numbers), dimensions=len(numbers))

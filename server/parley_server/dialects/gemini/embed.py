@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ from parley_server.dialects.base import HttpCall, Wishes, load_object, merge_pat
 from parley_server.dialects.gemini.answers import NONSENSE
 from parley_server.dialects.gemini.errors import error, error_inside
 from parley_server.dialects.gemini.hosting import GEMINI, VERTEX
+from parley_server.dialects.vectors import embedding
 
 _OURS = ("model", "content", "requests")
 
@@ -129,7 +128,7 @@ def _decode(body: bytes, target: Target, encoding: v1.EmbeddingEncoding.ValueTyp
     try:
         vectors, counts = _vectors(answer)
         response = v1.EmbedResponse(
-            embeddings=[_embedding(index, vector, encoding) for index, vector in enumerate(vectors)],
+            embeddings=[embedding(index, vector, encoding) for index, vector in enumerate(vectors)],
             route=v1.RouteInfo(model=target.model),
         )
         if counts and None not in counts:
@@ -149,14 +148,3 @@ def _vectors(answer: Mapping[str, Any]) -> tuple[list[Sequence[float]], list[Any
         found = answer["embeddings"] if "embeddings" in answer else [answer["embedding"]]
         counts = [(answer.get("usageMetadata") or {}).get("promptTokenCount")]
     return [one["values"] for one in found], counts
-
-
-def _embedding(index: int, row: Sequence[float], encoding: v1.EmbeddingEncoding.ValueType) -> v1.Embedding:
-    numbers = array("f", row)
-    if not numbers:
-        raise ProtocolError("the provider answered an embedding that is no vector")
-    if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return v1.Embedding(index=index, packed=numbers.tobytes(), dimensions=len(numbers))
-    return v1.Embedding(index=index, floats=v1.FloatVector(values=numbers), dimensions=len(numbers))

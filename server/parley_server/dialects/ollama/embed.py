@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from parley import v1
 from parley_server.core.errors import GatewayError, ProtocolError, UnsupportedParameter, Violation
@@ -12,6 +10,7 @@ from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
 from parley_server.dialects.ollama.answers import MALFORMED
 from parley_server.dialects.ollama.errors import error, error_inside
+from parley_server.dialects.vectors import embedding
 
 _OURS = ("model", "input")
 
@@ -53,7 +52,7 @@ class OllamaEmbed:
             raise error_inside(answer, target)
         try:
             response = v1.EmbedResponse(
-                embeddings=[_embedding(index, row, encoding) for index, row in enumerate(answer["embeddings"])],
+                embeddings=[embedding(index, row, encoding) for index, row in enumerate(answer["embeddings"])],
                 route=v1.RouteInfo(model=answer.get("model") or target.model),
             )
             if (count := answer.get("prompt_eval_count")) is not None:
@@ -67,14 +66,3 @@ class OllamaEmbed:
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
         """See `errors.py`."""
         return error(status, headers, body, target)
-
-
-def _embedding(index: int, row: Sequence[float], encoding: v1.EmbeddingEncoding.ValueType) -> v1.Embedding:
-    numbers = array("f", row)
-    if not numbers:
-        raise ProtocolError("the provider answered an embedding that is no vector")
-    if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return v1.Embedding(index=index, packed=numbers.tobytes(), dimensions=len(numbers))
-    return v1.Embedding(index=index, floats=v1.FloatVector(values=numbers), dimensions=len(numbers))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from parley import v1
 from parley_server.core.errors import GatewayError, ProtocolError, UnsupportedParameter, Violation
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump, load_object
+from parley_server.dialects.vectors import embedding
 from parley_server.dialects.watsonx.errors import error
 from parley_server.dialects.watsonx.scope import Scope
 
@@ -55,7 +54,7 @@ class WatsonxEmbed:
         try:
             response = v1.EmbedResponse(
                 embeddings=[
-                    _embedding(index, row["embedding"], encoding) for index, row in enumerate(answer["results"])
+                    embedding(index, row["embedding"], encoding) for index, row in enumerate(answer["results"])
                 ],
                 route=v1.RouteInfo(model=answer.get("model_id") or target.model),
                 usage=usage(answer),
@@ -75,14 +74,3 @@ def usage(answer: Mapping[str, Any]) -> v1.Usage | None:
     if count is None:
         return None
     return v1.Usage(source=v1.Usage.SOURCE_PROVIDER, input_tokens=count, total_tokens=count)
-
-
-def _embedding(index: int, row: Sequence[float], encoding: v1.EmbeddingEncoding.ValueType) -> v1.Embedding:
-    numbers = array("f", row)
-    if not numbers:
-        raise ProtocolError("the provider answered an embedding that is no vector")
-    if encoding == v1.EMBEDDING_ENCODING_FLOAT32_BYTES:
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return v1.Embedding(index=index, packed=numbers.tobytes(), dimensions=len(numbers))
-    return v1.Embedding(index=index, floats=v1.FloatVector(values=numbers), dimensions=len(numbers))
