@@ -14,8 +14,8 @@ from parley_server.core.target import Target
 from parley_server.dialects.anthropic.blocks import Block, Conversation, json_object
 from parley_server.dialects.anthropic.breakpoints import Breakpoints
 from parley_server.dialects.anthropic.hosting import Hosting
-from parley_server.dialects.anthropic.thinking import Thought, Traits, thought, traits
 from parley_server.dialects.base import JSON, HttpCall, Wishes, dump
+from parley_server.dialects.claude_thinking import Thought, Traits, thought, traits
 
 HEADERS = {**JSON, "anthropic-version": "2023-06-01"}
 """The version under which all models are served and sampling is taken where the model takes it, unlike 2026-10-21."""

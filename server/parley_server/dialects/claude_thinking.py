@@ -1,4 +1,4 @@
-"""How each family of Claude models is asked to think, and what else its members do not take.
+"""How each family of Claude models is asked to think, wherever it is served, and what else its members do not take.
 
 The listing of models tells only part of this, and nothing of a model that was never listed: hence one small table, by
 the beginning of the name. An unknown name gets `_UNKNOWN`, which is what newer models are likely to take; the provider
@@ -8,7 +8,7 @@ refuses the rest in clear words.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from parley import v1
@@ -36,6 +36,8 @@ class Traits:
     """It takes temperature, top_p and top_k."""
     forced_tools: bool = True
     """It takes `tool_choice` any and tool."""
+    efforts_elsewhere: bool = True
+    """Its efforts are known to other APIs than Messages too."""
 
 
 _THREE = ("low", "medium", "high")
@@ -44,7 +46,7 @@ _FIVE = (*_THREE, "xhigh", "max")
 
 _NONE = Traits(thinking=())
 _BUDGET = Traits(thinking=("enabled", "disabled"))
-_OPUS_4_5 = Traits(thinking=("enabled", "disabled"), efforts=_THREE)
+_OPUS_4_5 = Traits(thinking=("enabled", "disabled"), efforts=_THREE, efforts_elsewhere=False)
 _BOTH = Traits(thinking=("adaptive", "enabled", "disabled"), efforts=_FOUR)
 _ADAPTIVE = Traits(thinking=("adaptive", "disabled"), efforts=_FIVE, sampling=False)
 _OPUS_5 = Traits(thinking=("adaptive", "disabled"), efforts=_FIVE, unasked=True, sampling=False)
@@ -105,9 +107,11 @@ class Thought:
     effort: str = ""
 
 
-def thought(request: v1.ChatRequest, target: Target, wishes: Wishes) -> Thought:
+def thought(request: v1.ChatRequest, target: Target, wishes: Wishes, *, messages_api: bool = True) -> Thought:
     """`max_tokens`, `thinking` and `output_config.effort` for the reasoning options of a request."""
     row = traits(target.known_as)
+    if not messages_api and not row.efforts_elsewhere:
+        row = replace(row, efforts=())
     options = request.reasoning
     stated = request.sampling.HasField("max_output_tokens")
     card_limit = target.card.limits.max_output_tokens if target.card is not None else 0
@@ -193,6 +197,6 @@ def _show(answer: Thought, visibility: v1.ReasoningOptions.Visibility.ValueType,
         case v1.ReasoningOptions.VISIBILITY_SUMMARY | v1.ReasoningOptions.VISIBILITY_FULL if thinks:
             answer.thinking = {**(answer.thinking or {}), "display": "summarized"}
             if visibility == v1.ReasoningOptions.VISIBILITY_FULL:
-                wishes.unmet("reasoning.visibility", "the Messages API shows summaries of the reasoning, not all of it")
+                wishes.unmet("reasoning.visibility", "Claude shows summaries of its reasoning, not all of it")
         case v1.ReasoningOptions.VISIBILITY_SUMMARY | v1.ReasoningOptions.VISIBILITY_FULL if not off:
             wishes.unmet("reasoning.visibility", "there is no reasoning to show: this model thinks on request only")
