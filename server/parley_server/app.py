@@ -1,81 +1,49 @@
-"""The composition root: builds every object from the configuration, starts, serves, drains.
+"""The gateway as a process sees it: it listens, starts, takes another configuration, drains and stops.
 
-The order of the layers is readable here: `Gateway._per_call` and `Gateway._per_target`.
+What a call passes is built in `assembly.py`, anew for every configuration.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
-import hashlib
-import random
+import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import grpc
 import structlog
 import uvloop
-from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from parley import v1
-from parley.v1 import gateway_service_pb2
 from parley.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
 from parley_server import __version__, config, telemetry
-from parley_server.api import health, reflection, validate
+from parley_server.api import health, reflection
 from parley_server.api.admin import AdminServer
 from parley_server.api.calls import Calls
-from parley_server.api.gateway import GatewayServicer, Pipelines, features
-from parley_server.api.models import Models
-from parley_server.catalog import Catalog
+from parley_server.api.gateway import GatewayServicer
+from parley_server.api.recordings import Recordings
+from parley_server.assembly import Assembly
 from parley_server.config import Config
-from parley_server.core.circuit import Circuit, CircuitPolicy
-from parley_server.core.context import Operation
-from parley_server.core.errors import GatewayError
-from parley_server.core.service import Layer, Service, stack
-from parley_server.core.target import Target
-from parley_server.pipeline.breaker import Breaker
-from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
-from parley_server.pipeline.check import Check
-from parley_server.pipeline.deadline import Deadline
-from parley_server.pipeline.meter import Meter
-from parley_server.pipeline.retry import Retry, RetryBudget, RetryPolicy
-from parley_server.pipeline.router import Candidate, Router
-from parley_server.pipeline.timeout import Limits, Timeout
-from parley_server.pipeline.trace import Trace
-from parley_server.pipeline.trace_attempt import TraceAttempt
-from parley_server.providers.base import Provider
-from parley_server.providers.directory import Directory, probe
-from parley_server.providers.endpoint import EmbedEndpoint, RerankEndpoint, Wire
-from parley_server.providers.kind import Shared
-from parley_server.providers.kinds import known
-from parley_server.providers.registry import Registry
-from parley_server.providers.stepped import chat_endpoint
-from parley_server.transports.http import HttpTransport
+from parley_server.config_revision import carried, digest
+from parley_server.config_watch import Source
+from parley_server.core.gauges import Gauges
+from parley_server.reload import Reloader
+from parley_server.stores.base import Bounds
+from parley_server.stores.memory import MemoryStreams
 from parley_server.transports.mock import MockTransport
 
 _HEALTH_TIMEOUT = 1.0
-_PROBE_TIMEOUT = 1.0
 _CLEANUP_TIMEOUT = 5.0
 _FLUSH_TIMEOUT = 5.0
 _BEAT = 0.5
-_STACKS = 1024
+_MOMENT = 0.05
+_DESERTED_WITHIN = 1.0
+_LAST = 0.1
 
 log = structlog.get_logger("parley")
-
-
-@dataclass(slots=True)
-class TargetHealth:
-    """What is remembered of a target: of its failures, and of who is asking it now."""
-
-    retries: RetryBudget
-    circuit: Circuit | None
-    places: Places | None
 
 
 class Gateway:
@@ -85,46 +53,162 @@ class Gateway:
         self.settings = settings
         self.port = 0
         self.admin_port = 0
-        self.mocks: dict[str, MockTransport] = {}
         self.calls = Calls()
-        self.transport = HttpTransport()
-        self._catalog = Catalog.load(settings.catalog.overlay.rows())
+        resume = settings.resume
+        self.streams = MemoryStreams(Bounds(resume.max_bytes, resume.total_bytes, resume.window))
+        self.recordings = Recordings(self.streams, self.calls, window=resume.window, ahead=resume.max_bytes // 2)
         self._telemetry = telemetry.start(settings.telemetry)
+        self._revision = 1
+        self._refused = False
+        self._assembly = Assembly(settings, self._telemetry.tracer, digest=digest(settings))
+        self._retiring: dict[asyncio.Task[None], Assembly] = {}
+        self._changing = asyncio.Lock()
+        self._stopping = False
         self._health = health.Health()
         self._admin: AdminServer | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._state = functools.lru_cache(maxsize=8 * _STACKS)(self._new_health)
-        self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
+        self.gauges = Gauges()
+        self.gauges.add("calls", lambda: len(self.calls))
+        self.gauges.add("open_upstream_streams", lambda: self.open_upstream)
+        self.gauges.add("queued", lambda: sum(built.queued for built in self._assemblies()))
+        self.gauges.add("shared_calls", lambda: self._assembly.shared_calls)
+        self.gauges.add("remembered_bytes", lambda: self._assembly.remembered_bytes)
+        self.gauges.add("open_circuits", lambda: self._assembly.open_circuits)
+        self.gauges.add("keys_set_aside", lambda: self._assembly.keys_set_aside)
+        self.gauges.add("config_revision", lambda: self._revision)
+        self.gauges.add("config_refused", lambda: self._refused)
+
+    @property
+    def open_upstream(self) -> int:
+        """Answers of providers that have not been closed, mocks left out."""
+        wires = {member.wire for built in self._assemblies() for member in built.members.values()}
+        return sum(wire.open for wire in wires)
+
+    def _assemblies(self) -> list[Assembly]:
+        """The one in use, and those whose last calls are under way."""
+        return [self._assembly, *self._retiring.values()]
+
+    @property
+    def mocks(self) -> dict[str, MockTransport]:
+        """The mock providers, by name."""
+        return self._assembly.mocks
 
     async def start(self) -> None:
         """Listen and serve. Raises OSError if an address cannot be had."""
-        providers = await self._providers()
-        self._directory = Directory(providers, self._catalog, self.transport, on_change=self._candidate.cache_clear)
-        self._registry = Registry(providers, self._directory)
-        self._server = self._listen(providers)
+        await self._assembly.start()
+        try:
+            self._server = self._listen()
+        except OSError:
+            await self._assembly.aclose()
+            raise
         await self._server.start()
-        self._tasks.append(asyncio.create_task(self._directory.keep_fresh(self.settings.refresh_models)))
         if self._admin is not None:
             self._admin.start()
             self._admin.serve(True)
             self._tasks.append(asyncio.create_task(self._beat(self._admin)))
         await self._health.serve()
         log.info(
-            "serving", port=self.port, admin_port=self.admin_port, providers=sorted(providers), version=__version__
+            "serving",
+            port=self.port,
+            admin_port=self.admin_port,
+            providers=sorted(self._assembly.members),
+            version=__version__,
+            revision=self._revision,
+            digest=self._assembly.info.config_digest,
         )
+
+    async def reload(self, settings: Config) -> None:
+        """Serve calls under `settings` from now on; those under way end as they began.
+
+        What only a restart can change stays as it is. Raises what providers make of their settings: then nothing has
+        changed.
+        """
+        async with self._changing:
+            settings, waiting = carried(self.settings, settings)
+            if waiting:
+                log.warning("needs_restart", paths=waiting)
+            new = digest(settings)
+            if new == self._assembly.info.config_digest or self._stopping:
+                self._is_refused(False)
+                log.info("config_unchanged", revision=self._revision, digest=new)
+                return
+            begun = time.monotonic()
+            fresh = await self._assembled(settings, new)
+            if self._stopping:
+                await fresh.aclose()
+                return
+            old, self._assembly = self._assembly, fresh
+            fresh.inherit(old)
+            self._revision += 1
+            self._refused = False
+            # Nothing is awaited between these: no call sees half of each configuration.
+            servicer = self._servicer
+            servicer.pipelines, servicer.models, servicer.info = fresh.pipelines, fresh.models, fresh.info
+            servicer.max_stall = settings.streams.max_stall
+            if settings.log != self.settings.log:
+                telemetry.log_to_stderr(settings.log.level, settings.log.format)
+            self.settings = settings
+            task = asyncio.create_task(old.retire())
+            self._retiring[task] = old
+            task.add_done_callback(self._retired)
+            log.info(
+                "config_reloaded",
+                revision=self._revision,
+                digest=new,
+                providers=sorted(fresh.members),
+                running=old.in_use.calls,
+                seconds=round(time.monotonic() - begun, 3),
+            )
+
+    def refuse(self) -> None:
+        """A configuration that came after the one in use was no good."""
+        self._is_refused(True)
+
+    def _is_refused(self, refused: bool) -> None:
+        self._refused = self._servicer.info.config_refused = refused
+
+    async def _assembled(self, settings: Config, new: str) -> Assembly:
+        same = settings.catalog == self.settings.catalog
+        fresh = await asyncio.to_thread(
+            Assembly,
+            settings,
+            self._telemetry.tracer,
+            revision=self._revision + 1,
+            digest=new,
+            catalog=self._assembly.catalog if same else None,
+        )
+        try:
+            await fresh.start(self._assembly)
+        except BaseException:
+            await fresh.aclose()
+            raise
+        return fresh
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        del self._retiring[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("bug", exc_info=error)
 
     async def stop(self, drain: float | None = None) -> None:
         """NOT_SERVING first; running calls get `drain` seconds, then SHUTTING_DOWN; all is cleaned up at the end."""
+        self._stopping = True
         if self._admin is not None:
             self._admin.serve(False)
         with contextlib.suppress(TimeoutError):  # a Watch stream of a client that hangs must not hold up the exit
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), _HEALTH_TIMEOUT)
         await asyncio.sleep(self.settings.server.drain_delay)
         drain = self.settings.server.drain if drain is None else drain
+        if drain:
+            await self._deserted()
         refusing = asyncio.create_task(self._server.stop(drain + _CLEANUP_TIMEOUT))
         running = len(self.calls)
+        log.info("draining", seconds=drain, **self.gauges.read())
         cut = 0
-        if not await self.calls.drained(drain):
+        drained = await self.calls.drained(drain)
+        if drained:
+            await asyncio.wait((refusing,), timeout=_LAST)  # for what came just before the door was closed
+            drained = await self.calls.drained(drain)
+        if not drained:
             cut = self.calls.cut()
             await self.calls.cleaned_up(_CLEANUP_TIMEOUT)  # their finally blocks run before all is closed
         await self._server.stop(0)  # ends the Watch streams, which would use up any grace
@@ -132,106 +216,44 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.transport.aclose()
-        for transport in self.mocks.values():
-            await transport.aclose()
+        retiring = dict(self._retiring)
+        for retirement in retiring:
+            retirement.cancel()
+        await asyncio.gather(*retiring, return_exceptions=True)
+        for built in (*retiring.values(), self._assembly):
+            await built.aclose()
+        await self.streams.aclose()
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_TIMEOUT)
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)
-        log.info("stopped", drained=running - cut, cut_off=cut)
+        log.info("stopped", drained=running - cut, cut_off=cut, open_upstream_streams=self.open_upstream)
 
-    def _per_call(self, check: Check) -> Service:
-        """What every call passes, outermost first."""
-        server = self.settings.server
-        layers: list[Layer] = [Deadline(server.default_deadline, server.max_deadline), check]
-        if self._telemetry.tracer is not None:
-            layers.insert(0, Trace(self._telemetry.tracer, capture=self.settings.telemetry.capture_content))
-        router = Router(self._candidate, self.settings.retry.max_attempts, max_wait=self.settings.breaker.max_wait)
-        return stack(*layers, service=router)
+    async def _deserted(self) -> None:
+        """Wait until no call has come for a moment, though not for long.
 
-    def _per_target(self, provider: Provider, target: Target, endpoint: Service) -> Service:
-        """What every attempt at one target passes, outermost first."""
-        retry, clocks = self.settings.retry, self.settings.timeouts
-        policy = RetryPolicy(retry.attempts_per_target, retry.base, retry.cap, retry.max_retry_after)
-        price = target.card.pricing if target.card is not None and target.card.HasField("pricing") else None
-        health = self._state(str(target))
-        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random, health.retries)]
-        if health.circuit is not None and provider.breaks:
-            layers.append(Breaker(target, health.circuit))
-        if health.places is not None:
-            layers.append(Bulkhead(target, health.places, time.monotonic))
-        layers.append(Meter(target, price))
-        if self._telemetry.tracer is not None:
-            capture = self.settings.telemetry.capture_content
-            name = provider.semconv_name or provider.name
-            layers.append(TraceAttempt(self._telemetry.tracer, target, name, provider.base_url, capture=capture))
-        layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total), target))
-        return stack(*layers, service=endpoint)
+        A call that is on its way while gRPC closes its door is lost, and its client told CANCELLED. Clients that watch
+        our health have gone elsewhere by then.
+        """
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + _DESERTED_WITHIN
+        begun = -1
+        while begun != self.calls.begun and loop.time() < latest:
+            begun = self.calls.begun
+            await asyncio.sleep(_MOMENT)
 
-    def _new_health(self, _target: str) -> TargetHealth:
-        """The state of a target, which outlives its stacks: these are made anew whenever the models are listed."""
-        retry, breaker, places = self.settings.retry, self.settings.breaker, self.settings.bulkhead
-        known = breaker.model_dump(exclude={"enabled", "max_wait"})
-        limits = BulkheadPolicy(places.concurrency, places.queue, places.max_wait) if places.concurrency else None
-        return TargetHealth(
-            retries=RetryBudget(retry.budget_share, retry.budget),
-            circuit=Circuit(CircuitPolicy(**known), time.monotonic) if breaker.enabled else None,
-            places=Places(limits, time.monotonic) if limits is not None else None,
-        )
-
-    def _resolve(self, model: str, operation: Operation) -> Candidate:
-        """The target behind a model name with its stack; remembered until the list of models changes."""
-        provider, target = self._registry.resolve(model, operation)
-        wire = Wire(provider, target, self.transport, connect_timeout=self.settings.timeouts.connect)
-        endpoint: Service
-        match operation:
-            case "chat":
-                endpoint = chat_endpoint(provider, wire)
-            case "embed" if provider.embed is not None:
-                endpoint = EmbedEndpoint(wire, provider.embed)
-            case "rerank" if provider.rerank is not None:
-                endpoint = RerankEndpoint(wire, provider.rerank)
-            case _:
-                raise AssertionError("the registry resolves to providers that do the operation")
-        return Candidate(target, self._per_target(provider, target, endpoint))
-
-    async def _providers(self) -> dict[str, Provider]:
-        """The configured providers, without those that are wanted only if they answer and do not."""
-        shared, kinds = Shared(self.transport), known()
-        cards: dict[str, Provider] = {}
-        for name, settings in self.settings.providers.items():
-            provider = cards[name] = kinds[settings.kind].card(name, settings, shared)
-            if isinstance(provider.transport, MockTransport):
-                self.mocks[name] = provider.transport
-            if settings.only_if_reachable:
-                try:
-                    async with asyncio.timeout(_PROBE_TIMEOUT):
-                        await probe(cards[name], self.transport)
-                except (GatewayError, TimeoutError):
-                    del cards[name]
-        return cards
-
-    def _listen(self, providers: dict[str, Provider]) -> grpc.aio.Server:
+    def _listen(self) -> grpc.aio.Server:
         settings = self.settings.server
         server = grpc.aio.server(options=_server_options(settings))
-        info = v1.GetServerInfoResponse(
-            version=__version__,
-            features=features(),
-            providers=sorted(providers),
-            max_request_bytes=settings.max_request_bytes,
-            schema_digest=_schema_digest(),
+        built = self._assembly
+        self._servicer = GatewayServicer(
+            built.pipelines,
+            built.models,
+            built.info,
+            self.calls,
+            self.recordings,
+            max_stall=self.settings.streams.max_stall,
         )
-        policy = v1.UNSUPPORTED_POLICY_WARN
-        if self.settings.unsupported_policy == "error":
-            policy = v1.UNSUPPORTED_POLICY_ERROR
-        pipelines = Pipelines(
-            self._per_call(Check(validate.chat)),
-            self._per_call(Check(validate.embed)),
-            self._per_call(Check(validate.rerank)),
-            policy,
-        )
-        servicer = GatewayServicer(pipelines, Models(self._directory), info, self.calls)
-        add_GatewayServiceServicer_to_server(servicer, server)
+        add_GatewayServiceServicer_to_server(self._servicer, server)
         add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.add(server, [health.SERVICE, health.HEALTH_SERVICE])
@@ -246,14 +268,6 @@ class Gateway:
         while True:
             admin.beat()
             await asyncio.sleep(_BEAT)
-
-
-def models_offline(settings: Config) -> list[v1.Model]:
-    """The models that configuration and catalogue know, in order of ID. Asks nobody."""
-    transport, kinds = HttpTransport(), known()
-    cards = {name: kinds[given.kind].card(name, given, Shared(transport)) for name, given in settings.providers.items()}
-    catalog = Catalog.load(settings.catalog.overlay.rows())
-    return list(Directory(cards, catalog, transport, on_change=lambda: None).after(""))
 
 
 def _bound(add_port: Callable[[str], int], address: str) -> int:
@@ -274,6 +288,7 @@ def _server_options(settings: config.Server) -> list[tuple[str, int]]:
         ("grpc.enable_channelz", 1),
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_send_message_length", settings.max_response_bytes),
+        *_ages(settings),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.ping_timeout_ms", 20_000),  # without it a hung peer is noticed after a minute only
@@ -283,39 +298,50 @@ def _server_options(settings: config.Server) -> list[tuple[str, int]]:
     ]
 
 
-def _schema_digest() -> str:
-    """SHA-256 over the descriptors of `parley.v1`, in the order of their names."""
-    files: dict[str, bytes] = {}
-
-    def visit(file: FileDescriptor) -> None:
-        if file.name not in files and file.package == "parley.v1":
-            copy = descriptor_pb2.FileDescriptorProto()
-            file.CopyToProto(copy)
-            files[file.name] = copy.SerializeToString(deterministic=True)
-            for dependency in file.dependencies:
-                visit(dependency)
-
-    visit(gateway_service_pb2.DESCRIPTOR)
-    return hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
+def _ages(settings: config.Server) -> list[tuple[str, int]]:
+    """When connections end, so that clients behind balancers that see no calls spread over new gateways."""
+    ages = [
+        ("grpc.max_connection_age_ms", settings.max_connection_age),
+        ("grpc.max_connection_age_grace_ms", settings.max_connection_age_grace),
+    ]
+    return [(name, int(seconds * 1000)) for name, seconds in ages if seconds]
 
 
-def serve(settings: Config) -> None:
-    """Serve until SIGTERM or SIGINT, drain, return. A second signal cuts the drain short. Raises OSError."""
+def serve(settings: Config, source: Source) -> None:
+    """Serve until SIGTERM or SIGINT, drain, return. A second signal cuts the drain short. Raises OSError.
+
+    `settings` are what `source` said, and are replaced by what it says later.
+    """
     telemetry.log_to_stderr(settings.log.level, settings.log.format)
-    uvloop.run(_serve(settings))
+    uvloop.run(_serve(settings, source))
 
 
-async def _serve(settings: Config) -> None:
+def _has_terminal() -> bool:
+    """Whether somebody runs this in a window; closing that sends SIGHUP as well, and means that it should end."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+async def _serve(settings: Config, source: Source) -> None:
     loop = asyncio.get_running_loop()
     first, second = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: second.set() if first.is_set() else first.set())
     gateway = Gateway(settings)
+    reloader = Reloader(source, gateway)
+    attended = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and _has_terminal()  # ignored: nohup
+    loop.add_signal_handler(signal.SIGHUP, lambda: first.set() if attended and not _has_terminal() else reloader.ask())
     await gateway.start()
     gc.collect()
     gc.freeze()  # what is there now lives as long as the process: full collections need not look at it again
+    reloading = asyncio.create_task(reloader.run())
     await first.wait()
-    log.info("draining", running=len(gateway.calls), seconds=settings.server.drain)
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
+    log.info("stopping", running=len(gateway.calls), delay=gateway.settings.server.drain_delay)
     stopping = asyncio.create_task(gateway.stop())
     hurry = asyncio.create_task(second.wait())
     await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from parley_server import __version__
 from parley_server.config import Config, read
 from parley_server.config_sources import ConfigError
+from parley_server.config_watch import Source
 
 app = typer.Typer(
     help="One gRPC API for every language model.",
@@ -25,12 +27,13 @@ ConfigFile = Annotated[
 
 @app.command()
 def serve(config: ConfigFile = None) -> None:
-    """Serve until SIGTERM or SIGINT; a second signal stops at once."""
-    settings = _load(config)
+    """Serve until SIGTERM or SIGINT; a second signal stops at once. SIGHUP reads the configuration again."""
+    source = Source(config)
+    settings = _load(config, source.read)
     from parley_server.app import serve as run  # the whole gateway, not needed to check a file
 
     try:
-        run(settings)
+        run(settings, source)
     except OSError as error:
         typer.echo(f"parley-server: {error}", err=True)
         raise typer.Exit(1) from None
@@ -40,9 +43,9 @@ def serve(config: ConfigFile = None) -> None:
 def check(config: ConfigFile = None) -> None:
     """Say whether the configuration can be served, or everything that is wrong with it."""
     settings = _load(config)
-    typer.echo(
-        f"ok: listens on {settings.server.address}; providers: {', '.join(sorted(settings.providers)) or 'none'}"
-    )
+    providers = ", ".join(sorted(settings.providers)) or "none"
+    routes = f"; routes: {', '.join(sorted(settings.routes))}" if settings.routes else ""
+    typer.echo(f"ok: listens on {settings.server.address}; providers: {providers}{routes}")
 
 
 @app.command()
@@ -62,7 +65,7 @@ def models(
     if operation not in ("", "chat", "embed", "rerank"):
         typer.echo(f"parley-server: operation {operation} is none of chat, embed, rerank", err=True)
         raise typer.Exit(2)
-    from parley_server.app import models_offline  # the whole gateway, not needed to check a file
+    from parley_server.assembly import models_offline  # the whole gateway, not needed to check a file
     from parley_server.catalog.table import table
 
     found = [
@@ -79,9 +82,9 @@ def version() -> None:
     typer.echo(__version__)
 
 
-def _load(path: Path | None) -> Config:
+def _load(path: Path | None, load: Callable[[], Config] | None = None) -> Config:
     try:
-        return read(path)
+        return load() if load is not None else read(path)
     except ConfigError as error:
         for problem in error.problems:
             typer.echo(f"{path or 'environment'}: {problem}", err=True)

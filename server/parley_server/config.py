@@ -24,10 +24,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from parley_server.catalog.overlay import Overlay, text_of
+from parley_server.config_routes import Routes
+from parley_server.config_routes import problems as routes_problems
 from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
 from parley_server.providers.kind import Kind, KindError
 from parley_server.providers.kinds import known
-from parley_server.settings import Address, KindSettings, Name, Seconds, Section
+from parley_server.settings import Address, KindSettings, Name, Seconds, Section, Statuses, Trouble, note_file
 
 
 class Server(Section):
@@ -48,6 +50,15 @@ class Server(Section):
         ge=0,
         le=300,
         description="Seconds between reporting NOT_SERVING and refusing new calls, for balancers to notice.",
+    )
+    max_connection_age: float = Field(
+        1800,
+        ge=0,
+        le=604_800,
+        description="Seconds after which a client is asked to connect anew, give or take a tenth; 0: never.",
+    )
+    max_connection_age_grace: float = Field(
+        0, ge=0, le=604_800, description="Seconds its calls may go on after that; 0: as long as they take."
     )
     reflection: bool = Field(True, description="Serve gRPC reflection (v1 and v1alpha) for grpcurl and buf curl.")
 
@@ -77,6 +88,8 @@ class Retry(Section):
     base: Seconds = Field(0.25, description="Longest wait before the first retry, in seconds; doubles each time.")
     cap: Seconds = Field(8, description="Longest wait of the backoff, in seconds.")
     max_retry_after: Seconds = Field(30, description="Longest wait a provider may ask for and get, in seconds.")
+    classes: tuple[Trouble, ...] = Field(get_args(Trouble), description="Which troubles are tried again.")
+    statuses: Statuses = Field((408, 425), description="Further HTTP statuses that are tried again.")
     budget_share: float = Field(
         0.2, ge=0, le=1, description="Retries that a target may get for each call, once those below are used up."
     )
@@ -107,6 +120,18 @@ class Bulkhead(Section):
     max_wait: Seconds = Field(60, description="Seconds that one waits at most.")
 
 
+class Hedging(Section):
+    """Whether a second target is asked as well when the first one is slow, and how often. Both are paid for."""
+
+    enabled: bool = Field(False, description="Ask the next target as well where the first is slow to begin.")
+    delay: Seconds = Field(1, description="Seconds to the first content of a streamed answer before that happens.")
+    whole_delay: Seconds = Field(10, description="Seconds to a whole answer before that happens.")
+    budget_share: float = Field(
+        0.05, ge=0, le=1, description="Second targets that may be asked for each call, once those below are used up."
+    )
+    budget: float = Field(10, ge=0, le=10_000, description="Second targets that may be asked at any time.")
+
+
 class Timeouts(Section):
     """The four clocks of an attempt, in seconds; all are bounded by the caller's deadline."""
 
@@ -114,6 +139,55 @@ class Timeouts(Section):
     first_content: Seconds = Field(300, description="To the first content. Models may think for minutes.")
     idle: Seconds = Field(120, description="Between two reads of a running stream.")
     total: Seconds = Field(1800, description="For the whole attempt.")
+    least: float = Field(
+        0.05, ge=0, le=60, description="What must be left of the deadline for an attempt to be begun at all."
+    )
+
+
+class Idempotency(Section):
+    """How long answers are remembered for calls with the same `idempotency_key`."""
+
+    window: Seconds = Field(600, description="Seconds an answer is remembered after its end.")
+    max_bytes: int = Field(
+        64 * 1024 * 1024,
+        ge=64 * 1024,
+        le=1024**4,
+        description="Most that is kept of all answers, oldest forgotten first; no answer may take more than a quarter.",
+    )
+
+
+class Join(Section):
+    """Whether equal requests that are under way at the same time are answered by one call to a provider."""
+
+    enabled: bool = Field(
+        False, description="Join embeddings, rerankings, and chats with a seed or a temperature of 0."
+    )
+
+
+class Streams(Section):
+    """What streams may ask of the gateway."""
+
+    max_stall: Seconds = Field(
+        60, description="Seconds one event may wait for its client to take it before the stream is ended."
+    )
+
+
+class Resume(Section):
+    """How long and how much of resumable streams is kept. Read at start only."""
+
+    window: Seconds = Field(600, description="Seconds a stream is kept after its end.")
+    max_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=4 * 1024 * 1024,
+        le=1024**3,
+        description="Most that is kept of one stream; a longer one loses its beginning.",
+    )
+    total_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=4 * 1024 * 1024,
+        le=1024**4,
+        description="Most that is kept of all streams; finished ones are forgotten first, oldest first.",
+    )
 
 
 class Telemetry(Section):
@@ -127,6 +201,14 @@ class Telemetry(Section):
     capture_content: bool = Field(False, description="Record prompts and answers in spans. They are personal data.")
 
 
+class Reload(Section):
+    """When the configuration is read again. SIGHUP does it at any time."""
+
+    interval: float = Field(
+        2, ge=0, le=3600, description="Seconds between two looks at the files it comes from; 0: only SIGHUP counts."
+    )
+
+
 class Log(Section):
     """Logs, on standard error."""
 
@@ -136,11 +218,12 @@ class Log(Section):
     format: Literal["console", "json"] = Field("console", description="For people or for machines.")
 
 
-def _file(value: object) -> object:
+def _file(value: object, info: ValidationInfo) -> object:
     """The content of the file that is named; anything else is taken for the content itself."""
     if not isinstance(value, str):
         return value
     try:
+        note_file(info, Path(value))
         content = parsed(text_of(value))
     except ConfigError as error:
         raise ValueError(f"{value} is {error}") from None
@@ -163,13 +246,20 @@ class Config(Section):
     providers: dict[Name, SerializeAsAny[KindSettings]] = Field(
         {}, description="By short name; a name that is a kind needs no `kind`."
     )
+    routes: Routes = Field({}, description="By the name under which callers ask for them; it holds no '/'.")
     retry: Retry = Retry()
     breaker: Breaker = Breaker()
     bulkhead: Bulkhead = Bulkhead()
+    hedging: Hedging = Hedging()
     timeouts: Timeouts = Timeouts()
+    idempotency: Idempotency = Idempotency()
+    join: Join = Join()
+    streams: Streams = Streams()
+    resume: Resume = Resume()
     catalog: Catalog = Catalog()
     telemetry: Telemetry = Telemetry()
     log: Log = Log()
+    reload: Reload = Reload()
     unsupported_policy: Literal["warn", "error"] = Field(
         "warn", description="What happens to wishes a model cannot meet if a request does not say."
     )
@@ -187,12 +277,17 @@ class Config(Section):
 _TOP_SETTINGS = {name for name, field in Config.model_fields.items() if isinstance(field.default, str | int | float)}
 
 
-def load(text: str, environ: Mapping[str, str], kinds: Mapping[str, Kind] | None = None) -> Config:
+def load(
+    text: str,
+    environ: Mapping[str, str],
+    kinds: Mapping[str, Kind] | None = None,
+    files: set[Path] | None = None,
+) -> Config:
     """The configuration that `text` (YAML, may be empty) and `environ` describe. Raises ConfigError.
 
     Without a `providers` section: every provider whose usual key variable is set, a local Ollama if it answers, mock.
     `kinds`: kinds of providers there are, those that come with the gateway and with installed packages by default.
-    Reads nothing else but the files that are referred to, and changes nothing.
+    Reads nothing else but the files that are referred to, which are added to `files`, and changes nothing else.
     """
     if kinds is None:
         try:
@@ -209,7 +304,7 @@ def load(text: str, environ: Mapping[str, str], kinds: Mapping[str, Kind] | None
     variables, problems = override(data, environ, _TOP_SETTINGS)
     if isinstance(data.setdefault("telemetry", {}), dict):
         data["telemetry"] = standard_telemetry(environ) | data["telemetry"]
-    context = {"environ": environ}
+    context = {"environ": environ, "files": set() if files is None else files}
     found: list[Problem] = []
     if isinstance(data["providers"], dict):
         data["providers"], found = _providers(data["providers"], kinds, context)
@@ -219,6 +314,8 @@ def load(text: str, environ: Mapping[str, str], kinds: Mapping[str, Kind] | None
         found += _found(error, Config, ())
     else:
         problems += _unknown_owners(config, kinds)
+        there = config.providers.keys() | {problem.above[-1] for problem in found}  # those with problems too
+        problems += routes_problems(config.routes, there)
     problems += dict.fromkeys(_said(problem, variables) for problem in found)
     if problems:
         raise ConfigError(problems)
@@ -282,15 +379,15 @@ def _providers(
     return done, problems
 
 
-def read(path: Path | None) -> Config:
-    """The configuration in the file at `path`, if any, and in the environment of this process."""
+def read(path: Path | None, files: set[Path] | None = None) -> Config:
+    """The configuration in the file at `path`, if any, and in the environment of this process; see `load`."""
     try:
         text = path.read_text("utf-8") if path else ""
     except OSError as error:
         raise ConfigError([f"cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
         raise ConfigError(["cannot be read: it is not UTF-8 text"]) from None
-    return load(text, os.environ)
+    return load(text, os.environ, files=files)
 
 
 def _said(problem: Problem, variables: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -39,6 +39,13 @@ class Section(BaseModel):
     )
 
 
+def note_file(info: ValidationInfo, path: Path) -> None:
+    """The settings depend on what the file at `path` holds."""
+    files: set[Path] | None = (info.context or {}).get("files")
+    if files is not None:
+        files.add(path)
+
+
 def _referenced(value: object, info: ValidationInfo) -> Secret:
     match value:
         case Secret():
@@ -51,6 +58,7 @@ def _referenced(value: object, info: ValidationInfo) -> Secret:
             secret = Secret(environ[name])
         case str() if value.startswith("file:"):
             path = Path(value.removeprefix("file:"))
+            note_file(info, path)
             try:
                 secret = Secret(path.read_text("utf-8"))
             except OSError as error:
@@ -127,6 +135,66 @@ NO_SECRET = Secret("")
 """Default of a credential that may be missing."""
 
 
+Trouble = Literal["rate_limited", "overloaded", "unavailable", "timeout", "interrupted", "protocol"]
+"""What may pass by itself: a rate limit (429), too much to do (503, 529), 5xx and broken connections, too slow an
+answer (408, 504), an answer that breaks off before its first content, nonsense."""
+
+_LASTING = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422})
+
+
+def _statuses(statuses: tuple[int, ...]) -> tuple[int, ...]:
+    for status in statuses:
+        if not 400 <= status <= 599 or status in _LASTING:
+            raise ValueError(f"{status} is not a status of something that passes by itself")
+    return statuses
+
+
+Statuses = Annotated[tuple[int, ...], AfterValidator(_statuses)]
+"""HTTP statuses that a retry may help against."""
+Attempts = Annotated[int, Field(ge=1, le=32)]
+
+
+class ProviderRetry(Section):
+    """How one provider's failed attempts are tried again, where that differs from `retry`."""
+
+    attempts_per_target: Attempts | None = Field(None, description="Attempts at one target before the next fallback.")
+    base: Seconds | None = Field(None, description="Longest wait before the first retry, in seconds.")
+    cap: Seconds | None = Field(None, description="Longest wait of the backoff, in seconds.")
+    max_retry_after: Seconds | None = Field(None, description="Longest wait it may ask for and get, in seconds.")
+    classes: tuple[Trouble, ...] | None = Field(None, description="Which troubles are tried again.")
+    statuses: Statuses | None = Field(None, description="Further HTTP statuses that are tried again.")
+
+
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class ModelLimits(Section):
+    """What a provider allows one key in a minute."""
+
+    requests_per_minute: PerMinute | None = Field(None, description="Requests in a minute; no limit if unset.")
+    tokens_per_minute: PerMinute | None = Field(
+        None, description="Tokens in a minute, input and output together; no limit if unset."
+    )
+
+
+class ProviderLimits(ModelLimits):
+    """What a provider allows each of its keys in a minute: for all models together, or for those of `models` alone."""
+
+    models: dict[str, ModelLimits] = Field(
+        {}, description="Limits of single models, by the provider's name of them: counted for themselves."
+    )
+    window: Literal["sliding", "bucket"] = Field(
+        "sliding",
+        description="How to count: never more than the limit within any minute, or a bucket that is refilled steadily, "
+        "from which twice the limit may go in the first minute.",
+    )
+    max_wait: float = Field(30, ge=0, le=3600, description="Seconds a call waits for room at most; 0: not at all.")
+    queue: int = Field(1000, ge=0, le=1_000_000, description="Calls that may wait for room.")
+    expected_output: int = Field(
+        500, ge=0, le=10_000_000, description="Output tokens reserved for a call that does not say how many it wants."
+    )
+
+
 class KindSettings(Section):
     """What every provider can be told, the mock too.
 
@@ -138,6 +206,8 @@ class KindSettings(Section):
 
     kind: str
     only_if_reachable: bool = Field(False, description="Leave it out, silently, unless it answers at start.")
+    limits: ProviderLimits | None = Field(None, description="What it allows in a minute, so that it need not refuse.")
+    retry: ProviderRetry | None = Field(None, description="What is different from `retry` for it.")
 
     @model_validator(mode="before")
     @classmethod
@@ -159,6 +229,34 @@ class ProviderSettings(KindSettings):
 
     headers: Headers = Field({}, description="Further headers for every request. Not for credentials.")
     models: tuple[str, ...] = Field((), description="Models to list although the provider does not list them.")
+
+
+class KeyedSettings(ProviderSettings):
+    """What a provider can be told that is shown a key: one in `api_key`, several in `api_keys`, or both.
+
+    Its own field `api_key` says whether it needs any; `keys` are those that there are, that of `api_key` first.
+    """
+
+    api_keys: tuple[SecretRef, ...] = Field(
+        (),
+        description="Several API keys, each as good as the other: one that is refused or at its limit is set aside.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_several(cls, data: Any) -> Any:
+        """Before the usual variables are looked at: who lists keys wants these and no others."""
+        if isinstance(data, dict) and "api_key" not in data:
+            match data.get("api_keys"):
+                case [first, *_]:
+                    return {**data, "api_key": first}
+        return data
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """All keys, each once; an empty one if there is none."""
+        key: Secret = getattr(self, "api_key", NO_SECRET)
+        return tuple(dict.fromkeys((*((key,) if key else ()), *self.api_keys))) or (key,)
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:

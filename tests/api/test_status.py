@@ -93,6 +93,7 @@ def test_retry_info_and_pushback_of_a_rate_limit() -> None:
     ("error", "detail"),
     [
         (errors.QuotaExhausted("no money"), "QuotaFailure"),
+        (errors.CostLimitExceeded("too dear", facts={"estimateNanoUsd": "7"}), "QuotaFailure"),
         (errors.CredentialsRejected("bad key"), "PreconditionFailure"),
         (errors.PromptBlocked("no"), "PreconditionFailure"),
         (errors.ModelNotFound("who?"), "ResourceInfo"),
@@ -104,13 +105,58 @@ def test_details_that_are_due(error: errors.GatewayError, detail: str) -> None:
     assert detail in unpack(status.speak(error, context())[2])[1]
 
 
-def test_clients_may_retry_only_a_gateway_that_goes_away() -> None:
+def attempt(provider: str, model: str, reason: str = "") -> v1.Attempt:
+    made = v1.Attempt(provider=provider, model=model)
+    if reason:
+        made.status.code = 14
+        made.status.details.add().Pack(details.ErrorInfo(reason=reason, domain="parley"))
+    return made
+
+
+def test_an_error_tells_who_was_asked_and_what_came_of_it() -> None:
+    ctx = context()
+    ctx.ledger.attempts += [attempt("a", "x/1", "PROVIDER_OVERLOADED"), attempt("b", "y", "PROVIDER_TIMEOUT")]
+    info = unpack(status.speak(errors.AttemptTimeout("slow"), ctx)[2])[1]["ErrorInfo"]
+    assert isinstance(info, details.ErrorInfo)
+    assert info.metadata["trail"] == "a/x/1:PROVIDER_OVERLOADED,b/y:PROVIDER_TIMEOUT"
+    unasked = unpack(status.speak(errors.InvalidRequest("bad"), context())[2])[1]["ErrorInfo"]
+    assert isinstance(unasked, details.ErrorInfo)
+    assert "trail" not in unasked.metadata
+
+
+@pytest.mark.parametrize("room", [10, 60, 200, 600])
+def test_of_many_attempts_the_last_ones_are_told(room: int) -> None:
+    attempts = [attempt("provider", f"model-{n}", "PROVIDER_UNAVAILABLE") for n in range(40)]
+    told = status.trail(attempts, room)
+    assert told.endswith("provider/model-39:PROVIDER_UNAVAILABLE")
+    left_out, *entries = told.split(",")
+    assert left_out == f"+{40 - len(entries)}"
+    assert len(told) <= max(room, 60)
+    assert status.trail(attempts[:1], room) == "provider/model-0:PROVIDER_UNAVAILABLE"
+    assert status.trail([attempt("p", "m" * 300)], room) == f"p/{'m' * 126}:OK"
+
+
+def test_clients_may_retry_only_where_nothing_was_asked() -> None:
     def pushback(error: errors.GatewayError) -> object:
         return dict(status.speak(error, context())[2]).get("grpc-retry-pushback-ms")
 
-    assert pushback(errors.ShuttingDown("bye")) is None
+    assert pushback(errors.ShuttingDown("bye")) == "1000"
+    assert pushback(errors.ShuttingDown("bye", retry_after=0.25)) == "250"
+    assert pushback(errors.GatewayOverloaded("full", retry_after=1.5)) == "1500"
     assert pushback(errors.Unavailable("down")) == "-1"
+    assert pushback(errors.CircuitOpen("ill", retry_after=3.0)) == "-1"
+    assert pushback(errors.RateLimited("slow down", retry_after=3.0)) == "-1"
+    ours = errors.RateLimited("our own limits are used up", retry_after=3.0)
+    ours.attempted = False
+    assert pushback(ours) == "3000"
     assert pushback(errors.InvalidRequest("bad")) is None
+
+
+def test_clients_may_not_repeat_what_was_attempted_before_the_gateway_was_found_full() -> None:
+    ctx = context()
+    ctx.ledger.attempts.append(v1.Attempt())
+    trailers = status.speak(errors.GatewayOverloaded("full", retry_after=1.5), ctx)[2]
+    assert dict(trailers)["grpc-retry-pushback-ms"] == "-1"
 
 
 def test_field_paths_of_a_stream_start_at_its_request() -> None:
@@ -125,6 +171,18 @@ def test_failure_of_a_response_with_attempts() -> None:
     ctx.ledger.attempts.append(v1.Attempt(usage=v1.Usage(cost=v1.Cost(total_nano_usd=5))))
     failed = unpack(status.speak(errors.StreamInterrupted("cut"), ctx, last_sequence=7)[2])[1]["ResponseFailure"]
     assert failed == v1.ResponseFailure(response_id="resp_1", last_sequence=7, attempts=1, cost_nano_usd=5)
+
+
+@pytest.mark.parametrize("kind", list(concrete(errors.GatewayError)))
+def test_a_recorded_status_says_what_was_said(kind: type[errors.GatewayError]) -> None:
+    ctx = context("StreamChat")
+    ctx.ledger.attempts.append(v1.Attempt(provider="p", model="m"))
+    error = kind("what happened", retry_after=2.0)
+    code, message, trailers = status.repeat(status.recorded(error, ctx, 7), context())
+    said = status.speak(error, ctx, last_sequence=7)
+    assert (code, message) == said[:2]
+    assert unpack(trailers) == unpack(said[2])
+    assert ("grpc-retry-pushback-ms" in dict(trailers)) == ("grpc-retry-pushback-ms" in dict(said[2]))
 
 
 @given(

@@ -94,6 +94,55 @@ async def test_an_event_waits_for_the_heartbeat_being_written() -> None:
     assert [event.WhichOneof("event") for _, event in sent.events] == ["heartbeat", "part_delta"]
 
 
+async def test_an_event_that_has_a_number_keeps_it() -> None:
+    sent = Sent()
+    writer = EventWriter(sent.write, 15)
+    for sequence in (0, 7, 0, 12):
+        event = text("x")
+        event.sequence = sequence
+        await writer.event(event)
+    await writer.aclose()
+    assert [event.sequence for _, event in sent.events] == [1, 7, 8, 12]
+    assert writer.sequence == 12
+
+
+@pytest.mark.parametrize(("interval", "max_stall"), [(15, 60), (15, 4), (1, 60), (300, 60)])
+async def test_a_write_that_takes_too_long_cancels_its_task(interval: float, max_stall: float) -> None:
+    sent, loop = Sent(), asyncio.get_running_loop()
+    writers: list[EventWriter] = []
+
+    async def stream() -> None:
+        writers.append(EventWriter(sent.write, interval, max_stall))
+        await asyncio.sleep(7)
+        await writers[0].event(text("a"))
+        sent.gate.clear()
+        await writers[0].event(text("b"))
+
+    start = loop.time()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(stream())
+    assert writers[0].stalled
+    assert max_stall <= loop.time() - start - 7 <= 2 * max_stall
+    await writers[0].aclose()
+
+
+async def test_slow_is_not_stalled() -> None:
+    sent = Sent()
+    writer = EventWriter(sent.write, 15, 10)
+
+    async def slowly() -> None:
+        for _ in range(100):
+            sent.gate.clear()
+            asyncio.get_running_loop().call_later(9, sent.gate.set)
+            await writer.event(text("a"))
+
+    await asyncio.create_task(slowly())
+    await asyncio.sleep(1000)  # and neither is silence
+    assert not writer.stalled
+    assert len([event for _, event in sent.events if event.sequence]) == 100
+    await writer.aclose()
+
+
 async def test_closing_leaves_no_timer_and_no_task() -> None:
     sent = Sent()
     writer = EventWriter(sent.write, 1)

@@ -155,6 +155,25 @@ REFUSED = {
         ask(routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget()])),
         "routing.fallbacks[0].model",
     ),
+    "long_key": (ask(idempotency_key="k" * 256), "idempotency_key"),
+    "key_not_ascii": (ask(idempotency_key="schlüssel"), "idempotency_key"),
+    "key_not_printable": (ask(idempotency_key="a\nb"), "idempotency_key"),
+    "unknown_recovery": (ask(routing=v1.RoutingOptions(mid_stream_fallback=9)), "routing.mid_stream_fallback"),  # type: ignore[arg-type]
+    "unknown_continuation": (
+        ask(routing=v1.RoutingOptions(mid_stream_fallback=3, continuation=9)),  # type: ignore[arg-type]
+        "routing.continuation",
+    ),
+    "continuation_of_what": (ask(routing=v1.RoutingOptions(continuation=1)), "routing.continuation"),  # type: ignore[arg-type]
+    "unknown_strategy": (ask(routing=v1.RoutingOptions(strategy=99)), "routing.strategy"),  # type: ignore[arg-type]
+    "no_money": (ask(routing=v1.RoutingOptions(max_cost_nano_usd=0)), "routing.max_cost_nano_usd"),
+    "weight_1001": (
+        ask(routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="m", weight=1001)])),
+        "routing.fallbacks[0].weight",
+    ),
+    "negative_weight": (
+        ask(routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="m", weight=-1)])),
+        "routing.fallbacks[0].weight",
+    ),
     "no_attempts": (ask(routing=v1.RoutingOptions(max_attempts=0)), "routing.max_attempts"),
     "attempts_33": (ask(routing=v1.RoutingOptions(max_attempts=33)), "routing.max_attempts"),
     "no_time": (ask(routing=v1.RoutingOptions(attempt_timeout=Duration(seconds=0))), "routing.attempt_timeout"),
@@ -194,6 +213,15 @@ ACCEPTED = {
         tools=[function()], tool_choice=v1.ToolChoice(mode=v1.ToolChoice.MODE_REQUIRED, allowed_tool_names=["f"])
     ),
     "warm_cache": sampling(max_output_tokens=0),
+    "longest_key": ask(idempotency_key="k !" * 85),
+    "routed": ask(
+        routing=v1.RoutingOptions(
+            strategy=v1.RoutingOptions.STRATEGY_AFFINITY,
+            fallbacks=[v1.FallbackTarget(model="m", weight=0), v1.FallbackTarget(model="m", weight=1000)],
+            max_cost_nano_usd=1,
+        )
+    ),
+    "continued_by_paragraph": ask(routing=v1.RoutingOptions(mid_stream_fallback=3, continuation=2)),  # type: ignore[arg-type]
 }
 
 

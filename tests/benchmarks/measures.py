@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.benchmarks import dialects, servers, sink
+from tests.benchmarks import dialects, layers, servers, sink
 from tests.benchmarks.driver import Job
 from tests.benchmarks.first_text import Stopwatch, percentile
 from tests.benchmarks.load import Drivers
@@ -54,6 +54,9 @@ MEASURES = (
         )
         for name in dialects.names()
     ),
+    Measure("layers-unary", "added by the layers of reliability to a Chat (floor: without them), CPU", "µs", 60.0),
+    Measure("layers-route", "added to that by a route over two targets and a race between them, CPU", "µs"),
+    Measure("layers-stream", "added by the layers to an upstream event (floor: without them), CPU", "µs", 1.0),
     Measure("constant", "gRPC alone, CPU a request (for reference)", "µs"),
 )
 
@@ -63,6 +66,7 @@ GROUPS = {
     "paced": ("paced",),
     "first": ("first-p50", "first-p99"),
     "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
+    "layers": ("layers-unary", "layers-route", "layers-stream"),
     "constant": ("constant",),
     "peak": ("peak",),
     "soak": ("soak",),
@@ -124,6 +128,9 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
                 servers.gateway(folder, providers, collector, variables) as gateway,
             ):
                 yield from _dialects(plan, drivers, gateway, figures)
+        if "layers" in groups:
+            with layers.gateways(folder, mock, collector, f"mock-u{WHOLE_LENGTH}") as gateways:
+                yield from _layers(plan, drivers, gateways, figures)
         for group, endure in (("soak", _soak), ("cancelled", _cancelled), ("slow-reader", _slow_reader)):
             if group in groups:
                 with servers.gateway(folder, servers.openai(mock), collector) as gateway:
@@ -226,6 +233,37 @@ def _dialects(plan: Plan, drivers: Drivers, gateway: Process, figures: Figures) 
         for name in dialects.names():
             figures.add(f"dialect-{name}", "floor", costs[dialects.FLOOR])
             figures.add(f"dialect-{name}", "gateway", costs[name])
+        yield figures
+
+
+def _layers(plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figures: Figures) -> Iterator[Figures]:
+    """What the layers add: the difference between two gateways that take turns, one with and one without them."""
+
+    def cost(name: str, *, model: str = "", stream: bool = False, share: int = 1) -> float:
+        target = gateways[name]
+        if stream:
+            job = _stream(target, "gateway", plan.streams // share, _IN_FLIGHT, pause=0)
+        else:
+            job = _whole(target, "gateway", plan.whole // share, _IN_FLIGHT)
+        if model:
+            job = replace(job, model=model)
+        before = target.cpu()
+        drivers.run(job)
+        return (target.cpu() - before) * 1e6 / job.requests / (_EVENTS if stream else 1)
+
+    def add(key: str, without: float, with_it: float) -> None:
+        figures.add(key, "floor", without)
+        figures.add(key, "gateway", with_it - without)
+
+    for name in gateways:
+        cost(name, share=5)
+        cost(name, stream=True, share=5)
+    cost("gateway", model=layers.ROUTE, share=5)
+    for _ in range(plan.repetitions):
+        whole = cost("gateway")
+        add("layers-unary", cost("floor"), whole)
+        add("layers-route", whole, cost("gateway", model=layers.ROUTE))
+        add("layers-stream", cost("floor", stream=True), cost("gateway", stream=True))
         yield figures
 
 

@@ -85,9 +85,16 @@ def openai(mock: Upstream) -> dict[str, Any]:
 
 @contextmanager
 def gateway(
-    folder: Path, providers: Mapping[str, Any], collector: Process, variables: Mapping[str, str] | None = None
+    folder: Path,
+    providers: Mapping[str, Any],
+    collector: Process,
+    variables: Mapping[str, str] | None = None,
+    sections: Mapping[str, Any] | None = None,
 ) -> Iterator[Process]:
-    """The gateway as a service would run it, everything on; one call in a hundred is traced."""
+    """The gateway as a service would run it, everything on; one call in a hundred is traced.
+
+    `sections`: further ones of its configuration.
+    """
     port, admin_port = free_port(), free_port()
     config = folder / f"gateway-{port}.json"  # which is YAML too
     settings = {
@@ -95,6 +102,7 @@ def gateway(
         "admin": {"address": f"127.0.0.1:{admin_port}"},
         "providers": dict(providers),
         "log": {"format": "json"},
+        **(sections or {}),
     }
     config.write_text(json.dumps(settings))
     environ = {

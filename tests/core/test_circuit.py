@@ -121,6 +121,13 @@ def test_what_the_provider_asks_for_is_a_lower_bound() -> None:
     assert at.circuit.wait() == pytest.approx(60.0)
 
 
+def test_who_waited_as_told_is_let_in_although_his_timer_rang_early() -> None:
+    at = At()
+    at.circuit.shut(1.0)
+    at.clock.now += 0.9985
+    assert at.circuit.admit()
+
+
 class Anything(RuleBasedStateMachine):
     """Whatever happens in whatever order."""
 

@@ -89,3 +89,42 @@ def test_log_probabilities_of_a_long_answer_are_spread_over_events() -> None:
     events = unfold(response)
     assert max(event.ByteSize() for event in events) <= MEBIBYTE
     assert fold(events) == response
+
+
+def fallback(first_valid: int) -> v1.StreamChatResponse:
+    return v1.StreamChatResponse(fallback_started=v1.FallbackStarted(first_valid_part_index=first_valid))
+
+
+def test_parts_that_a_fallback_makes_void_are_dropped() -> None:
+    logged = delta("wrong")
+    logged.part_delta.logprobs.add(token="wrong", logprob=-1)
+    events = [started(), opened(), logged, opened(1), delta("too", 1), fallback(2), opened(2), delta("right", 2)]
+    state = Fold()
+    for event in events:
+        state.feed(event)
+    assert [part.text for part in state.response().message.parts] == ["right"]
+    assert not state.response().logprobs
+    assert state.kind(0) is None
+
+
+def test_a_fallback_that_goes_on_keeps_what_there_is() -> None:
+    events = [started(), opened(), delta("Once "), fallback(0), opened(1), delta("more", 1), completed(output_tokens=2)]
+    assert [part.text for part in fold(events).message.parts] == ["Once ", "more"]
+
+
+@given(responses(), responses(), st.data())
+def test_a_restart_anywhere_folds_to_the_second_answer(
+    first: v1.ChatResponse, second: v1.ChatResponse, data: st.DataObject
+) -> None:
+    del second.warnings[:]
+    begun = unfold(first)[:-1]
+    begun = begun[: data.draw(st.integers(1, len(begun)))]
+    at = 1 + max((e.part_started.part_index for e in begun if e.HasField("part_started")), default=-1)
+    again = unfold(second)
+    for event in again:
+        kind = event.WhichOneof("event")
+        if kind in ("part_started", "part_delta", "part_completed"):
+            getattr(event, kind).part_index += at
+    answer = fold([*begun, fallback(at), *again])
+    assert answer.message == second.message
+    assert answer.logprobs == second.logprobs

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley import v1
-from parley_server.core.usage import cost, estimated_input, estimated_tokens, has_media, unfinished
+from parley_server.core.usage import cost, estimated_input, estimated_tokens, from_cache, has_media, total, unfinished
 from tests.fakes import chat
 from tests.strategies import pricings, tiered_pricings, usages
 
@@ -302,3 +302,42 @@ def test_estimate_counts_every_text_that_is_sent_but_no_media() -> None:
 def test_token_ids_are_counted_as_they_are() -> None:
     inputs = [v1.EmbedInput(text="abcde"), v1.EmbedInput(tokens=v1.TokenIds(ids=[1, 2, 3]))]
     assert estimated_input(v1.EmbedRequest(inputs=inputs)) == 5
+
+
+def billed(nano_usd: int, **counts: int) -> v1.Usage:
+    bill = v1.Cost(output_nano_usd=nano_usd, total_nano_usd=nano_usd, price_version="v")
+    return v1.Usage(source=v1.Usage.SOURCE_PROVIDER, cost=bill, **counts)  # type: ignore[arg-type]
+
+
+def test_attempts_add_up() -> None:
+    one = billed(7, input_tokens=10, output_tokens=4, total_tokens=15)
+    one.server_tool_calls["search"] = 1
+    other = billed(5, input_tokens=1, output_tokens=2, reasoning_output_tokens=2)
+    other.server_tool_calls["search"] = 2
+    both = total([one, other])
+    assert (both.source, both.input_tokens, both.output_tokens) == (v1.Usage.SOURCE_PROVIDER, 11, 6)
+    assert (both.total_tokens, both.reasoning_output_tokens) == (18, 2)
+    assert not both.HasField("cache_read_input_tokens")
+    assert dict(both.server_tool_calls) == {"search": 3}
+    assert (both.cost.total_nano_usd, both.cost.output_nano_usd, both.cost.price_version) == (12, 12, "v")
+    assert total([one]) == one
+
+
+def test_what_is_unknown_of_one_attempt_is_unknown_of_all() -> None:
+    one = billed(7, input_tokens=10, output_tokens=4)
+    other = v1.Usage(source=v1.Usage.SOURCE_ESTIMATED, output_tokens=1)
+    both = total([one, other])
+    assert (both.source, both.input_tokens, both.output_tokens) == (v1.Usage.SOURCE_ESTIMATED, 10, 5)
+    assert not both.HasField("cost")
+
+
+@given(usages())
+def test_from_the_cache_the_counts_are_the_same_and_nothing_is_billed(usage: v1.Usage) -> None:
+    usage.cost.CopyFrom(v1.Cost(total_nano_usd=9, output_nano_usd=9, price_version="v"))
+    cached = from_cache(usage)
+    assert cached.source == v1.Usage.SOURCE_CACHE
+    assert cached.cost == v1.Cost(price_version="v")
+    cached.source = usage.source
+    cached.cost.CopyFrom(usage.cost)
+    assert cached == usage
+    assert not from_cache(v1.Usage()).HasField("cost")

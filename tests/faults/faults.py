@@ -66,11 +66,11 @@ class Fault:
 # -------------------------------------------------------------------------------------------------------- what is sent
 
 
-def beginning(case: Case) -> tuple[bytes, bytes]:
+def beginning(case: Case, said: Said = SAID) -> tuple[bytes, bytes]:
     """What comes of a stream before any content, and what comes up to and with the first content."""
     framing, decoder = case.dialect.framing(), case.dialect.decoder(case.target)
     before = b""
-    for write in case.stream(SAID):
+    for write in case.stream(said):
         if any(event.HasField("part_delta") for event in decoder.feed(framing.feed(write))):
             return before, before + write
         before += write
@@ -118,14 +118,15 @@ def sends(
             await exchange.chunk(more)
             if content:
                 await asyncio.sleep(0.05)
-            await _end(exchange, ends)
+            await end(exchange, ends)
 
         return [script]
 
     return play
 
 
-async def _end(exchange: Exchange, ends: str) -> None:
+async def end(exchange: Exchange, ends: str) -> None:
+    """End an exchange in one of these ways."""
     match ends:
         case "end":
             await exchange.end()
@@ -141,7 +142,7 @@ def at_once(ends: str) -> Play:
     """The request is read, and that is that."""
 
     def play(case: Case) -> Sequence[Script]:
-        return [lambda exchange: _end(exchange, ends)]
+        return [lambda exchange: end(exchange, ends)]
 
     return play
 

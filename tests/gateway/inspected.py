@@ -1,31 +1,76 @@
-"""`parley-server` that tells what it holds: SIGUSR1 makes it log its calls, open upstream responses and tasks."""
+"""`parley-server` that tells what it holds: SIGUSR1 makes it log its calls, open upstream responses and tasks.
+
+`settled` counts the records of attempts, "model REASON" each.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import collections
+import functools
 import gc
+import os
 import signal
+from typing import Any
 
 import structlog
+from google.rpc.error_details_pb2 import ErrorInfo
 
-from parley_server import app, cli
+from parley import v1
+from parley_server import app, assembly, cli
+from parley_server.core.context import Context
+from parley_server.pipeline.meter import Meter
+from tests.gateway.process import Gateway
+
+_PATIENCE = 10.0
+_settled: collections.Counter[str] = collections.Counter()
+
+
+async def inspect(server: Gateway, *, collect: bool = False) -> dict[str, Any]:
+    """What a gateway of this module holds; after a garbage collection if `collect`."""
+    seen = len(server.log)
+    os.kill(server.pid, signal.SIGUSR2 if collect else signal.SIGUSR1)
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            for line in server.log[seen:]:
+                if line["event"] == "inspected":
+                    return line
+            await asyncio.sleep(0.002)  # another task reads the log
 
 
 class Inspected(app.Gateway):
     """A gateway that can be looked into from outside."""
 
     async def start(self) -> None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._tell)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._tell)
+        loop.add_signal_handler(signal.SIGUSR2, self._collect)
         await super().start()
 
-    def _tell(self) -> None:
+    def _collect(self) -> None:
         gc.collect()
+        self._tell()
+
+    def _tell(self) -> None:
         tasks = [repr(task.get_coro()) for task in asyncio.all_tasks()]
         structlog.get_logger("inspected").info(
-            "inspected", calls=len(self.calls), open=self.transport.open, tasks=tasks
+            "inspected",
+            calls=len(self.calls),
+            open=self.open_upstream,
+            tasks=tasks,
+            settled=dict(_settled),
+            gauges=self.gauges.read(),
         )
 
 
+def _count(_ctx: Context, attempt: v1.Attempt) -> None:
+    info = ErrorInfo()
+    for detail in attempt.status.details:
+        detail.Unpack(info)
+    _settled[f"{attempt.model} {info.reason or 'OK'}"] += 1
+
+
 if __name__ == "__main__":
-    app.Gateway = Inspected  # type: ignore[misc]  # the one seam there is in a process of its own
+    app.Gateway = Inspected  # type: ignore[misc]  # the seams there are in a process of its own
+    assembly.Meter = functools.partial(Meter, settle=_count)  # type: ignore[attr-defined, assignment]
     cli.main()

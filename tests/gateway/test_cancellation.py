@@ -17,7 +17,10 @@ import grpc
 import pytest
 
 from parley import v1
+from parley.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from tests.gateway.inspected import inspect
 from tests.gateway.process import Gateway, ask, config, gateway, stream
+from tests.gateway.wire import by_model, openai_says
 from tests.upstream import Exchange, Script, Upstream, scripted
 
 WITHIN = 0.1  # seconds
@@ -68,6 +71,11 @@ async def torrent(exchange: Exchange) -> None:
 async def unavailable(exchange: Exchange) -> None:
     """Refuses, so that the gateway backs off."""
     await exchange.answer(503, {"error": {"message": "later", "type": "server_error"}}, {"retry-after": "20"})
+
+
+async def broken(exchange: Exchange) -> None:
+    """Fails."""
+    await exchange.answer(500, {"error": {"message": "oops", "type": "server_error"}})
 
 
 class Scene:
@@ -194,3 +202,153 @@ async def test_a_killed_client_closes_the_upstream(tmp_path: Path) -> None:
         await channel.close()
         assert await there.upstream.closed_within(PATIENCE)
         assert time.perf_counter() - start < WITHIN
+
+
+# ---------------------------------------------------------------------------------- waiting for something else than it
+
+
+@asynccontextmanager
+async def several(tmp_path: Path, plays: dict[str, Script], **sections: Any) -> AsyncIterator[tuple[Gateway, Upstream]]:
+    """A gateway in front of a provider that does by model what `plays` says."""
+    async with scripted(by_model(plays)) as upstream:
+        providers = {"up": {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1"}}
+        settings = config(providers=providers, **sections)
+        async with gateway(settings, tmp_path, module="tests.gateway.inspected") as server:
+            assert await upstream.until(lambda: bool(upstream.requests) and upstream.open_connections == 0)
+            yield server, upstream
+
+
+async def calls(server: Gateway) -> int:
+    """How many the gateway has under way."""
+    return int((await inspect(server))["calls"])
+
+
+async def up_to(server: Gateway, number: int) -> None:
+    """Wait until so many calls are under way."""
+    start = time.perf_counter()
+    while await calls(server) < number:
+        assert time.perf_counter() - start < PATIENCE
+
+
+async def down_to(server: Gateway, number: int = 0) -> float:
+    """Seconds until no more calls than that are under way."""
+    start = time.perf_counter()
+    while await calls(server) > number:
+        assert time.perf_counter() - start < PATIENCE
+    return time.perf_counter() - start
+
+
+def asked(upstream: Upstream, model: str) -> int:
+    return sum(1 for request in upstream.requests if request.method == "POST" and request.json["model"] == model)
+
+
+async def settled(server: Gateway) -> dict[str, int]:
+    """How many attempts have been settled, by model and reason."""
+    return dict((await inspect(server))["settled"])
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline", "disconnect"])
+async def test_a_call_that_waits_for_a_place_goes_at_once_and_its_turn_goes_to_the_next(
+    how: str, tmp_path: Path
+) -> None:
+    places = {"concurrency": 1}
+    async with several(tmp_path, {"slow": one_event}, bulkhead=places) as (server, upstream):
+        holder = server.stub.StreamChat(stream("up/slow"))
+        await anext(aiter(holder))
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = GatewayServiceStub(channel)
+            waiting = stub.Chat(ask("up/slow"), timeout=0.5 if how == "deadline" else None)
+            await up_to(server, 2)
+            gauges = (await inspect(server))["gauges"]
+            expected = {"calls": 2, "open_upstream_streams": 1, "queued": 1, "open_circuits": 0}
+            assert {name: gauges[name] for name in expected} == expected
+            if how == "cancel":
+                waiting.cancel()
+            elif how == "disconnect":
+                await channel.close()
+            else:
+                assert await waiting.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert await down_to(server, 1) < WITHIN
+            await asyncio.gather(waiting, return_exceptions=True)
+        holder.cancel()
+        assert await upstream.closed_within(WITHIN)
+        assert asked(upstream, "slow") == 1, "a call that had gone was sent to the provider"
+        await down_to(server)
+        assert await settled(server) == {"slow CANCELLED": 1}
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+async def test_a_call_that_waits_for_an_open_circuit_goes_at_once(how: str, tmp_path: Path) -> None:
+    breaker = {"failures": 1, "cool": 4}
+    async with several(tmp_path, {"ill": broken}, breaker=breaker, retry={"attempts_per_target": 1}) as (server, up):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await server.stub.Chat(ask("up/ill"))
+        waiting = server.stub.Chat(ask("up/ill"), timeout=4.5)
+        await up_to(server, 1)
+        assert (await inspect(server))["gauges"]["open_circuits"] == 1
+        if how == "cancel":
+            waiting.cancel()
+            assert await down_to(server) < WITHIN
+            assert await waiting.code() is grpc.StatusCode.CANCELLED
+            assert asked(up, "ill") == 1
+        else:
+            assert await waiting.code() is grpc.StatusCode.UNAVAILABLE
+            assert asked(up, "ill") == 2  # the probe
+            early = server.stub.Chat(ask("up/ill"), timeout=2.0)
+            start = time.perf_counter()
+            assert await early.code() is grpc.StatusCode.UNAVAILABLE  # the wait does not fit: at once
+            assert time.perf_counter() - start < 1.0
+            assert asked(up, "ill") == 2
+
+
+async def test_both_sides_of_a_race_are_closed(tmp_path: Path) -> None:
+    plays: dict[str, Script] = {"a": silent, "b": head_only}
+    async with several(tmp_path, plays, hedging={"enabled": True, "delay": 0.1}) as (server, upstream):
+        request = stream("up/a")
+        request.request.routing.fallbacks.add(model="up/b")
+        call = server.stub.StreamChat(request)
+        waiting = asyncio.ensure_future(anext(aiter(call)))
+        assert await upstream.until(lambda: upstream.open_connections == 2)
+        await asyncio.sleep(0.05)
+        start = time.perf_counter()
+        call.cancel()
+        assert await upstream.closed_within(PATIENCE)
+        assert time.perf_counter() - start < WITHIN
+        await asyncio.gather(waiting, return_exceptions=True)
+        await down_to(server)
+        assert await settled(server) == {"a CANCELLED": 1, "b CANCELLED": 1}
+
+
+async def test_a_backed_off_call_that_goes_is_settled_once_for_each_attempt(tmp_path: Path) -> None:
+    async with several(tmp_path, {"m": unavailable}) as (server, upstream):
+        call = server.stub.Chat(ask("up/m"))
+        waiting = asyncio.ensure_future(call)
+        assert await upstream.until(lambda: asked(upstream, "m") == 1)
+        await asyncio.sleep(0.1)
+        call.cancel()
+        assert await down_to(server) < WITHIN
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert await settled(server) == {"m PROVIDER_UNAVAILABLE": 1}
+        assert asked(upstream, "m") == 1
+
+
+async def test_a_call_that_waits_for_a_limit_to_have_room_goes_at_once(tmp_path: Path) -> None:
+    async with scripted(by_model({"m": openai_says("well")})) as upstream:
+        limits = {"requests_per_minute": 2, "max_wait": 100}
+        limited = {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1", "limits": limits}
+        settings = config(providers={"up": limited})
+        async with gateway(settings, tmp_path, module="tests.gateway.inspected") as server:
+            for _ in range(2):
+                await server.stub.Chat(ask("up/m"))
+            waiting = server.stub.Chat(ask("up/m"))
+            await up_to(server, 1)
+            assert (await inspect(server))["gauges"]["queued"] == 1
+            late = server.stub.Chat(ask("up/m"), timeout=5)
+            start = time.perf_counter()
+            assert await late.code() is not grpc.StatusCode.OK  # there will be no room in time: at once
+            assert time.perf_counter() - start < 2
+            waiting.cancel()
+            assert await down_to(server) < WITHIN
+            assert (await inspect(server))["gauges"]["queued"] == 0
+            assert asked(upstream, "m") == 2
+            assert await settled(server) == {"m OK": 2}

@@ -1,9 +1,11 @@
-"""Callers who go away leave nothing behind: no connection, no task, no file, no memory.
+"""Callers who go away and calls that fail leave nothing behind: no connection, no task, no file, no memory.
 
 Streams are abandoned in every phase: at any moment, before the head, before the content, between two events, in full
-flow. Their number is PARLEY_CANCELLATIONS, 500 unless set; 5,000 take some ten seconds:
+flow. Calls fail in every way: refused, cut, torn off in the midst, nonsense, rate limited, while the circuit is open,
+and in races of two targets, lost, won and abandoned. Their numbers are PARLEY_CANCELLATIONS and PARLEY_FAILURES, 500
+each unless set; 5,000 take some ten seconds:
 
-    PARLEY_CANCELLATIONS=5000 pytest tests/gateway/test_leaks.py
+    PARLEY_CANCELLATIONS=5000 PARLEY_FAILURES=5000 pytest tests/gateway/test_leaks.py
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,19 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from tests.gateway.inspected import inspect
 from tests.gateway.process import Gateway, ask, config, gateway, stream
-from tests.gateway.wire import EVENT_STREAM, by_model, openai_chunk, openai_says, sse
+from tests.gateway.wire import EVENT_STREAM, by_model, openai_chunk, openai_fails, openai_says, sse
 from tests.upstream import Exchange, Script, Upstream, scripted
 
 CANCELLATIONS = int(os.environ.get("PARLEY_CANCELLATIONS", "500"))
+FAILURES = int(os.environ.get("PARLEY_FAILURES", "500"))
 CANCELLED_UNARY = 300
 AT_ONCE = 20
 WARM_UP = 200
 GROWTH = 8 * 1024  # kB that the process may have grown by once it is warm: what allocators round up to
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60 + CANCELLATIONS / 10)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60 + (CANCELLATIONS + FAILURES) / 10)]
 PHASES = ("hasty", "silent", "headed", "begun", "flowing")
 
 
@@ -100,21 +102,21 @@ class Scene:
     """By prompt: whether the provider has it."""
 
     async def held(self) -> Held:
-        seen = len(self.server.log)
-        os.kill(self.server.pid, signal.SIGUSR1)
-        deadline = time.monotonic() + 10
-        while not (told := [line for line in self.server.log[seen:] if line["event"] == "inspected"]):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+        told = await inspect(self.server, collect=True)
         files, memory = of_process(self.server.pid)
-        return Held(told[0]["calls"], told[0]["open"], told[0]["tasks"], files, memory)
+        return Held(told["calls"], told["open"], told["tasks"], files, memory)
 
-    async def settled(self, before: Held | None = None) -> Held:
-        """What it holds once all that was abandoned is gone: no more tasks and files than `before`."""
-        assert await self.upstream.closed_within(10), f"{self.upstream.open_connections} connections stay open"
+    async def settled(self, before: Held | None = None, kept: int = 0) -> Held:
+        """What it holds once all that was abandoned is gone: no more tasks and files than `before`.
+
+        `kept`: idle connections that may stay, to be used again.
+        """
+        upstream = self.upstream
+        closed = await upstream.until(lambda: upstream.open_connections <= kept, 10)
+        assert closed, f"{upstream.open_connections} connections stay open"
         for _ in range(100):
             held = await self.held()
-            grown = before is not None and (len(held.tasks) > len(before.tasks) or held.files > before.files)
+            grown = before is not None and (len(held.tasks) > len(before.tasks) or held.files > before.files + kept)
             if not (held.calls or held.open or grown):
                 return held
             await asyncio.sleep(0.05)
@@ -211,3 +213,89 @@ async def test_calls_that_end_well_share_few_connections(scene: Scene) -> None:
             group.create_task(caller())
     assert len(scene.upstream.connections) - opened <= AT_ONCE
     assert scene.upstream.open_connections <= AT_ONCE
+
+
+# ------------------------------------------------------------------------------------------------------ calls that fail
+
+
+async def cut(exchange: Exchange) -> None:
+    await exchange.head(200, EVENT_STREAM)
+    await exchange.hang_up()
+
+
+async def torn(exchange: Exchange) -> None:
+    await exchange.head(200, EVENT_STREAM)
+    await exchange.chunk(sse(openai_chunk({"content": "well"})))
+    await exchange.reset()
+
+
+async def nonsense(exchange: Exchange) -> None:
+    await exchange.answer(200, b"data: {nonsense\n\n", EVENT_STREAM)
+
+
+WAYS: dict[str, Script] = {
+    "dead": openai_fails(503, "not now"),
+    "cut": cut,
+    "torn": torn,
+    "nonsense": nonsense,
+    "limited": openai_fails(429, "too many", {"retry-after": "0.01"}),
+    "silent": silent,
+    "begun": begun,
+}
+RACES = ("overtaken", "lost", "left")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ill(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    """Providers that fail, behind everything that is there against it."""
+    async with scripted(by_model({**WAYS, "says": openai_says("still here")})) as upstream:
+        settings = config(
+            providers={"up": {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1"}},
+            retry={"base": 0.001, "budget": 10_000},
+            breaker={"failures": 20, "fewest": 1000, "cool": 0.02, "cap": 0.05, "max_wait": 0.01},
+            bulkhead={"concurrency": 8},
+            hedging={"enabled": True, "delay": 0.02, "whole_delay": 0.02, "budget": 10_000},
+        )
+        folder = tmp_path_factory.mktemp("ill")
+        async with gateway(settings, folder, module="tests.gateway.inspected") as server:
+            yield Scene(server, upstream, {})
+            assert not [line for line in server.log if line.get("level") in ("error", "critical")], server.log[-20:]
+
+
+async def fail(scene: Scene, way: str, prompt: str) -> None:
+    """A call that fails that way, whole or streamed; or a race that the other target wins, nobody, or nobody awaits."""
+    main = {"overtaken": "silent", "lost": "cut", "left": "silent"}.get(way, way)
+    request = stream(f"up/{main}", prompt)
+    if way in RACES:
+        request.request.routing.fallbacks.add(model={"overtaken": "up/says", "lost": "up/dead"}.get(way, "up/begun"))
+    if len(prompt) % 2 or way == "torn":
+        call = scene.server.stub.StreamChat(request)
+        reading: asyncio.Future[object] = asyncio.ensure_future(_read(call))
+    else:
+        call = scene.server.stub.Chat(request.request)
+        reading = asyncio.ensure_future(call)
+    if way == "left":
+        await asyncio.sleep(0.04 * random.random())
+        call.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    code = await call.code()
+    assert (code is grpc.StatusCode.OK) is (way == "overtaken"), (way, code)
+
+
+async def _read(call: grpc.aio.UnaryStreamCall[object, object]) -> None:
+    async for _ in call:
+        pass
+
+
+async def test_failed_calls_leave_nothing_behind(ill: Scene) -> None:
+    ways = (*(way for way in WAYS if way not in ("silent", "begun")), *RACES)
+    await abandon(ill, WARM_UP, fail, *ways)
+    warm = await ill.settled(kept=AT_ONCE)
+    await abandon(ill, FAILURES, fail, *ways)
+    after = await ill.settled(warm, kept=AT_ONCE)
+    print(f"{FAILURES} failed calls: {warm.memory} kB, then {after.memory} kB; tasks: {len(after.tasks)}")
+    assert after.memory - warm.memory < GROWTH
+    settled = (await inspect(ill.server))["settled"]
+    arrived = sum(1 for request in ill.upstream.requests if request.method == "POST")
+    assert sum(settled.values()) >= arrived  # what was abandoned before it got there is settled as well
+    assert (await ill.server.stub.Chat(ask("up/says"))).message.parts[0].text == "still here"

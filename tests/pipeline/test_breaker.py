@@ -95,3 +95,13 @@ async def test_callers_who_go_away_say_nothing_of_the_target() -> None:
         async with await service(chat(), context()):
             pass  # closed unread
     assert circuit.state() == "closed"
+
+
+async def test_what_was_not_asked_says_nothing_of_the_target_whatever_its_class() -> None:
+    held_back = RateLimited("as much as its limits allow", retry_after=42.0)
+    held_back.attempted = False
+    service, circuit = guarded(*[held_back] * 5)
+    for _ in range(5):
+        with pytest.raises(RateLimited):
+            await service(chat(), context())
+    assert circuit.state() == "closed"

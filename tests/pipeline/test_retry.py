@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from parley import v1
+from parley_server.core import errors
 from parley_server.core.errors import (
     AttemptTimeout,
     CircuitOpen,
@@ -186,3 +187,47 @@ async def test_a_target_that_was_not_even_asked_uses_up_no_attempt() -> None:
     with pytest.raises(CircuitOpen):
         await retry()(Attempts(CircuitOpen("open", retry_after=1.0)))(chat(), ctx)
     assert ctx.budget.left == 3
+
+
+EVERY_CLASS = sorted(
+    (kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)),
+    key=lambda kind: kind.__name__,
+)
+TRIED_AGAIN = {
+    "RateLimited": "rate_limited",
+    "Unavailable": "unavailable",
+    "Overloaded": "overloaded",
+    "AttemptTimeout": "timeout",
+    "StreamInterrupted": "interrupted",
+    "ProtocolError": "protocol",
+}
+"""What is tried again by default, and the word that a policy has for it. All other classes never are."""
+
+
+@pytest.mark.parametrize("kind", EVERY_CLASS, ids=lambda kind: kind.__name__)
+def test_which_classes_of_errors_are_tried_again(kind: type[GatewayError]) -> None:
+    word = TRIED_AGAIN.get(kind.__name__)
+    assert RetryPolicy().retries(kind("x")) is (word is not None)
+    assert RetryPolicy(classes=RetryPolicy().classes - {word or ""}).retries(kind("x")) is False
+    assert RetryPolicy(classes=frozenset({word or ""})).retries(kind("x")) is (word is not None)
+    refused = kind("x")
+    refused.retryable = False  # by the provider's own word
+    assert RetryPolicy().retries(refused) is False
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 409, 413, 422, 408, 425, 429, 500, 502, 503, 504, 529])
+@pytest.mark.parametrize("kind", EVERY_CLASS, ids=lambda kind: kind.__name__)
+def test_which_statuses_are_tried_again(kind: type[GatewayError], status: int) -> None:
+    error = kind("x", provider_error=v1.ProviderError(http_status=status))
+    blames_the_request = kind is InvalidRequest and status in (408, 425)
+    assert RetryPolicy().retries(error) is (kind.__name__ in TRIED_AGAIN or blames_the_request)
+    assert RetryPolicy(classes=frozenset(), statuses=frozenset()).retries(error) is False
+    busy = RetryPolicy(classes=frozenset(), statuses=frozenset({409}))
+    assert busy.retries(error) is (kind is InvalidRequest and status == 409)
+
+
+def test_a_provider_that_asks_for_a_retry_gets_it_but_not_for_keys_and_money() -> None:
+    for kind, wanted in ((InvalidRequest, True), (CredentialsRejected, False), (QuotaExhausted, False)):
+        error = kind("x")
+        error.retryable = True
+        assert RetryPolicy(classes=frozenset()).retries(error) is wanted

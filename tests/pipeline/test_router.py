@@ -22,10 +22,11 @@ from parley_server.core.errors import (
     RateLimited,
 )
 from parley_server.core.reply import Reply
+from parley_server.core.routes import Candidate
 from parley_server.core.service import Service
 from parley_server.core.target import Target
 from parley_server.pipeline.retry import Retry, RetryPolicy
-from parley_server.pipeline.router import Candidate, Router
+from parley_server.pipeline.router import Router
 from tests.fakes import Attempts, answering, chat, context
 
 BUSY = Overloaded("busy")

@@ -266,7 +266,7 @@ class Recorded(Directory):
     """A directory over one provider and the real catalogue."""
 
     def __init__(self, provider: Provider) -> None:
-        super().__init__({provider.name: provider}, Catalog.load(), Unreachable(), lambda: None)
+        super().__init__({provider.name: provider}, Catalog.load(), Unreachable(), on_change=lambda: None)
 
 
 def test_deployments_are_known_by_what_they_are() -> None:

@@ -15,6 +15,8 @@ class Calls:
 
     def __init__(self) -> None:
         self.cut_off = False
+        self.begun = 0
+        """Calls so far, those that are over included."""
         self._tasks: set[asyncio.Task[object]] = set()
         self._open = 0
         self._handled = asyncio.Event()
@@ -31,6 +33,7 @@ class Calls:
         task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]  # handlers run in tasks
         self._tasks.add(task)
         self._handled.clear()
+        self.begun += 1
         self._open += 1
         self._sent.clear()
         context.add_done_callback(lambda _: self._over())  # type: ignore[arg-type]  # the stubs want a client's call
@@ -40,6 +43,22 @@ class Calls:
             self._tasks.discard(task)
             if not self._tasks:
                 self._handled.set()
+
+    @contextmanager
+    def background(self) -> Iterator[None]:
+        """Count the current task, which is no handler, as a call of its own until the block ends."""
+        task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]
+        self._tasks.add(task)
+        self._handled.clear()
+        self._open += 1
+        self._sent.clear()
+        try:
+            yield
+        finally:
+            self._tasks.discard(task)
+            if not self._tasks:
+                self._handled.set()
+            self._over()
 
     def _over(self) -> None:
         self._open -= 1

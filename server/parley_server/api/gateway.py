@@ -7,6 +7,7 @@ a bare status that clients may retry. IDs travel in trailing metadata and in the
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, nullcontext
@@ -24,9 +25,17 @@ from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
 from parley_server.api import status, validate
 from parley_server.api.calls import Calls
 from parley_server.api.models import Models
+from parley_server.api.recordings import Ended, Events, Recordings
 from parley_server.api.stream import EventWriter, coalesced
 from parley_server.core.context import Clock, Context, Operation
-from parley_server.core.errors import DeadlineExceeded, GatewayError, InvalidRequest, ShuttingDown, Violation
+from parley_server.core.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    InvalidRequest,
+    ShuttingDown,
+    SlowConsumer,
+    Violation,
+)
 from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import AnyRequest, Service
 
@@ -54,6 +63,9 @@ class GatewayServicer(GatewayServiceServicer):
     models: Models
     info: v1.GetServerInfoResponse
     calls: Calls
+    recordings: Recordings
+    max_stall: float = 60.0
+    """Seconds that one event of a stream may wait for its client."""
     clock: Clock = time.monotonic
     wall: Callable[[], float] = time.time
     make_id: Callable[[], str] = field(default=lambda: str(ULID()).lower())
@@ -82,9 +94,12 @@ class GatewayServicer(GatewayServiceServicer):
             validate.seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
         )
         with self.calls.track(context):
-            writer = EventWriter(context.write, max(1.0, interval))
+            writer = EventWriter(context.write, max(1.0, interval), self.max_stall)
             try:
                 self._check_stream(request)
+                if options.resumable or request.HasField("resume"):
+                    await self._resumable(request, writer, ctx)
+                    return
                 self._accept(request.request, ctx)
                 async with await self._begin(request, ctx) as reply:
                     try:
@@ -98,10 +113,36 @@ class GatewayServicer(GatewayServiceServicer):
                         # who keep account of the answer it is a cancellation.
                         await reply.aclose()
                         return
+                    except asyncio.CancelledError:
+                        if writer.stalled:  # not the caller's doing, for those who keep account
+                            await reply.aclose(self._slow())
+                        raise
             except (Exception, asyncio.CancelledError) as error:
-                await self._refuse(error, ctx, context, writer.sequence)
+                await self._refuse(error, ctx, context, writer)
             finally:
                 await writer.aclose()
+
+    async def GetChat(
+        self, request: v1.GetChatRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> v1.GetChatResponse:
+        ctx = self._context("chat", "GetChat", context)
+        with self.calls.track(context):
+            try:
+                _check(validate.response_id(request.response_id))
+                return await self.recordings.get(ctx.caller, request.response_id)
+            except (Exception, asyncio.CancelledError) as error:
+                await self._refuse(error, ctx, context)
+
+    async def CancelChat(
+        self, request: v1.CancelChatRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> v1.CancelChatResponse:
+        ctx = self._context("chat", "CancelChat", context)
+        with self.calls.track(context):
+            try:
+                _check(validate.response_id(request.response_id))
+                return await self.recordings.cancel(ctx.caller, request.response_id)
+            except (Exception, asyncio.CancelledError) as error:
+                await self._refuse(error, ctx, context)
 
     async def Embed(self, request: v1.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.EmbedResponse:
         ctx = self._context("embed", "Embed", context)
@@ -156,7 +197,7 @@ class GatewayServicer(GatewayServiceServicer):
         now = self.clock()
         left = context.time_remaining()
         headers: dict[str, str] = {}
-        request_id = ""
+        request_id = idempotency_key = ""
         priority = 0
         for key, value in context.invocation_metadata() or ():
             if (
@@ -170,6 +211,8 @@ class GatewayServicer(GatewayServiceServicer):
                 context.set_trailing_metadata((("x-request-id", value),))  # back to who gave it; see decisions/0001
             elif key in _TRACE_HEADERS and isinstance(value, str):
                 headers[key] = value
+            elif key == "idempotency-key" and isinstance(value, str):
+                idempotency_key = value
             elif key == "x-parley-priority" and isinstance(value, str) and value.isdecimal():
                 priority = min(int(value[:2]), _HIGHEST_PRIORITY) - _USUAL_PRIORITY
         new_id = self.make_id()
@@ -185,6 +228,7 @@ class GatewayServicer(GatewayServiceServicer):
             cancelled_when_due=left is not None,
             method=method,
             peer=context.peer,
+            idempotency_key=idempotency_key,
             priority=priority,
             headers=headers,
         )
@@ -192,6 +236,11 @@ class GatewayServicer(GatewayServiceServicer):
     def _accept(self, request: AnyRequest, ctx: Context) -> None:
         if not request.unsupported_policy:
             request.unsupported_policy = self.pipelines.default_policy
+        if ctx.idempotency_key and request.idempotency_key != ctx.idempotency_key:
+            if request.idempotency_key:
+                field = "request.idempotency_key" if ctx.streaming else "idempotency_key"
+                _check([Violation(field, "is not what the metadata idempotency-key says", "INVALID")])
+            request.idempotency_key = ctx.idempotency_key
         if ctx.streaming and isinstance(request, v1.ChatRequest) and request.include_provider_response:
             _warn(
                 ctx, "UNSUPPORTED_PARAMETER", "a stream has no one provider body to return", "include_provider_response"
@@ -207,10 +256,40 @@ class GatewayServicer(GatewayServiceServicer):
     @staticmethod
     def _check_stream(request: v1.StreamChatRequest) -> None:
         violations = validate.stream_options(request.options)
-        if request.WhichOneof("start") is None:
-            violations.append(Violation("request", "is required", "INVALID"))
-        if violations:
-            raise InvalidRequest("the request has invalid fields", violations=violations)
+        match request.WhichOneof("start"):
+            case "resume":
+                violations += validate.resume(request)
+            case None:
+                violations.append(Violation("request", "is required", "INVALID"))
+        _check(violations)
+
+    async def _resumable(self, request: v1.StreamChatRequest, writer: EventWriter, ctx: Context) -> None:
+        """Begin a recording, or go on with one, and follow it. It does not end with this call."""
+        response_id, after = ctx.response_id, 0
+        if request.HasField("resume"):
+            response_id, after = request.resume.response_id, request.resume.after_sequence
+            writer.sequence = after
+            if response_id.isascii() and response_id.isprintable():  # it goes out in the trailers
+                ctx.response_id = response_id
+        else:
+            self._accept(request.request, ctx)
+            ctx.cancelled_when_due = False  # the caller's deadline bounds it, but gRPC ends only the call
+            if ctx.deadline is None:
+                ctx.deadline = math.inf  # as long as any call may take: its client may come and go
+            reply = await self._begin(request, ctx)
+            await self.recordings.record(reply, self._recorded(reply, request, ctx), ctx)
+        async with aclosing(self.recordings.follow(ctx.caller, response_id, after)) as batches:
+            try:
+                async for batch in batches:
+                    for event in batch:
+                        await writer.event(event)
+            except grpc.aio.InternalError:  # the client went away while an event was being written
+                return
+
+    async def _recorded(self, reply: Reply[v1.ChatResponse], request: v1.StreamChatRequest, ctx: Context) -> Events:
+        async with aclosing(self._batches(reply, request.options)) as batches:
+            async for batch in batches:
+                yield list(self._events(batch, request, ctx))
 
     async def _write(
         self,
@@ -249,6 +328,8 @@ class GatewayServicer(GatewayServiceServicer):
                     event.started.response_id = ctx.response_id
                     event.started.model = request.request.model
                     event.started.create_time.FromMilliseconds(int(ctx.received_at * 1000))
+                    if request.options.resumable:
+                        self.recordings.announce(event.started)
                 case "completed":
                     self._sign(event.completed, ctx)
             yield event
@@ -260,21 +341,42 @@ class GatewayServicer(GatewayServiceServicer):
         final.route.total_duration.FromNanoseconds(int((now - ctx.received) * 1e9))
         final.warnings.extend(ctx.warnings)
 
+    def _slow(self) -> SlowConsumer:
+        return SlowConsumer(f"the caller took nothing of the stream for {self.max_stall:g} s")
+
     async def _refuse(
-        self, error: BaseException, ctx: Context, context: grpc.aio.ServicerContext[Any, Any], sequence: int = 0
+        self,
+        error: BaseException,
+        ctx: Context,
+        context: grpc.aio.ServicerContext[Any, Any],
+        writer: EventWriter | None = None,
     ) -> NoReturn:
-        """End the call with the status that `error` means; a cancelled call stays cancelled unless the drain cut it."""
+        """End the call with the status that `error` means; a cancelled call stays cancelled unless we cancelled it."""
+        resumable = False
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
-            if not self.calls.cut_off or context.cancelled() or task is None:
+            stalled = writer is not None and writer.stalled
+            if not (stalled or self.calls.cut_off) or context.cancelled() or task is None:
                 raise error
             task.uncancel()
-            error = ShuttingDown("the gateway is shutting down; another one will answer", retry_after=1.0)
+            if stalled:
+                resumable = await self.recordings.holds(ctx.caller, ctx.response_id)
+                error = self._slow()
+            else:
+                error = ShuttingDown("the gateway is shutting down; another one will answer", retry_after=1.0)
+        elif isinstance(error, Ended):
+            await context.abort(*status.repeat(error.status, ctx))
         elif not isinstance(error, GatewayError):
             log.error("bug", request_id=ctx.request_id, method=ctx.method, exc_info=error)
-        code, message, trailers = status.speak(error, ctx, last_sequence=sequence)
+        sequence = 0 if writer is None else writer.sequence
+        code, message, trailers = status.speak(error, ctx, last_sequence=sequence, resumable=resumable)
         await context.abort(code, message, trailers)
         raise AssertionError("abort raises")
+
+
+def _check(violations: list[Violation]) -> None:
+    if violations:
+        raise InvalidRequest("the request has invalid fields", violations=violations)
 
 
 def _warn(ctx: Context, code: str, message: str, path: str) -> None:
@@ -296,6 +398,12 @@ def features() -> Mapping[str, str]:
         "rerank": "Rerank",
         "list-models": "ListModels and GetModel",
         "fallbacks": "routing.fallbacks",
+        "routes": "names of routes as models, Model.targets",
+        "strategies": "routing.strategy, routing.fallbacks.weight",
+        "max-cost": "routing.max_cost_nano_usd",
+        "mid-stream-fallback": "routing.mid_stream_fallback and routing.continuation",
+        "idempotency-keys": "idempotency_key of requests, and metadata idempotency-key",
         "usage-updates": "options.usage_updates",
         "coalesce": "options.coalesce_interval",
+        "resume": "options.resumable, ResumeFrom, GetChat and CancelChat",
     }

@@ -6,7 +6,7 @@ The whole status stays under 4 KB, since larger trailers replace the real error 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 import grpc
@@ -20,13 +20,18 @@ from parley_server.core.context import Context
 from parley_server.core.errors import (
     Bug,
     Code,
+    CostLimitExceeded,
     CredentialsRejected,
     GatewayError,
+    GatewayOverloaded,
+    IdempotentRequestInProgress,
     ModelNotFound,
     OperationUnsupported,
     PromptBlocked,
     QuotaExhausted,
     RateLimited,
+    ResponseNotFound,
+    ResumeWindowExpired,
     ShuttingDown,
 )
 from parley_server.core.scrub import scrub
@@ -37,25 +42,63 @@ MAX_VIOLATIONS = 20
 _MESSAGE = 400
 _DESCRIPTION = 160
 _FACT = 128
+_PUSHED_BACK = frozenset(
+    code.value[0]
+    for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
+)
+_TRAIL, _SHORT_TRAIL, _MORE = 600, 200, 5  # characters; the last, of the note that attempts are left out
+_PUSHBACK = 1.0  # seconds, where an error names no time
 
 
 def speak(
-    error: BaseException, ctx: Context, *, last_sequence: int = 0
+    error: BaseException, ctx: Context, *, last_sequence: int = 0, resumable: bool = False
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    """Code, message and trailing metadata of the status that tells the caller about `error`."""
+    """Code, message and trailing metadata of the status that tells the caller about `error`.
+
+    `last_sequence`: of the last event that was sent. `resumable`: whether the rest can be had with ResumeFrom.
+    """
     known = error if isinstance(error, GatewayError) else Bug(f"internal error; quote request ID {ctx.request_id}")
     message = scrub(known.message)[:_MESSAGE]
     code = getattr(grpc.StatusCode, known.code.value)
-    status = _fitting(known, code.value[0], message, ctx, last_sequence)
+    status = _fitting(known, code.value[0], message, ctx, last_sequence, resumable)
     trailers: list[tuple[str, str | bytes]] = [
         *ids(ctx),
         ("x-parley-attempts", str(len(ctx.ledger.attempts))),
         ("grpc-status-details-bin", status),
     ]
-    if known.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL) and not isinstance(known, ShuttingDown):
-        # The gateway has made its attempts already; a client that retried on top would multiply them.
-        trailers.append(("grpc-retry-pushback-ms", "-1"))
+    if known.code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.INTERNAL):
+        trailers.append(("grpc-retry-pushback-ms", _pushback(known, ctx)))
     return code, message, tuple(trailers)
+
+
+def _pushback(error: GatewayError, ctx: Context) -> str:
+    """When clients that retry by themselves may do so, in milliseconds; -1: not at all.
+
+    The gateway has made its attempts already, and a client that retried on top would multiply them. It may where
+    nothing was asked because too much waits here or the limits kept here are used up, and where another gateway has to
+    take over.
+    """
+    full = isinstance(error, GatewayOverloaded | RateLimited) and not error.attempted and not ctx.ledger.attempts
+    if full or isinstance(error, ShuttingDown):
+        return str(max(1, math.ceil((error.retry_after or _PUSHBACK) * 1000)))
+    return "-1"
+
+
+def recorded(error: BaseException, ctx: Context, last_sequence: int) -> bytes:
+    """The status that `error` means, to be told later: a serialised google.rpc.Status."""
+    known = error if isinstance(error, GatewayError) else Bug(f"internal error; quote request ID {ctx.request_id}")
+    number = getattr(grpc.StatusCode, known.code.value).value[0]
+    return _fitting(known, number, scrub(known.message)[:_MESSAGE], ctx, last_sequence, resumable=False)
+
+
+def repeat(recorded_status: bytes, ctx: Context) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
+    """The same as `speak`, of a recorded status."""
+    status = Status.FromString(recorded_status)
+    code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
+    trailers: list[tuple[str, str | bytes]] = [*ids(ctx), ("grpc-status-details-bin", recorded_status)]
+    if status.code in _PUSHED_BACK:
+        trailers.append(("grpc-retry-pushback-ms", "-1"))
+    return code, status.message, tuple(trailers)
 
 
 def ids(ctx: Context) -> tuple[tuple[str, str | bytes], ...]:
@@ -63,12 +106,14 @@ def ids(ctx: Context) -> tuple[tuple[str, str | bytes], ...]:
     return (("x-request-id", ctx.request_id), ("x-parley-response-id", ctx.response_id))
 
 
-def _fitting(error: GatewayError, number: int, message: str, ctx: Context, last_sequence: int) -> bytes:
+def _fitting(
+    error: GatewayError, number: int, message: str, ctx: Context, last_sequence: int, resumable: bool
+) -> bytes:
     """The status, with fewer and shorter details the closer it comes to the budget."""
     room = BUDGET - len(quote(message, safe=" "))
     for violations, text in ((MAX_VIOLATIONS, _DESCRIPTION), (MAX_VIOLATIONS, 60), (10, 60), (5, 40), (2, 40)):
         status = Status(code=number, message=message)
-        for detail in _details(error, ctx, last_sequence, violations, text):
+        for detail in _details(error, ctx, last_sequence, resumable, violations, text):
             status.details.add().Pack(detail)
         data = status.SerializeToString()
         if math.ceil(len(data) / 3) * 4 <= room:
@@ -76,8 +121,12 @@ def _fitting(error: GatewayError, number: int, message: str, ctx: Context, last_
     return data
 
 
-def _details(error: GatewayError, ctx: Context, last_sequence: int, violations: int, text: int) -> Iterator[Message]:
+def _details(
+    error: GatewayError, ctx: Context, last_sequence: int, resumable: bool, violations: int, text: int
+) -> Iterator[Message]:
     facts = {key: scrub(value)[:_FACT] for key, value in error.facts.items()}
+    if ctx.ledger.attempts:
+        facts["trail"] = trail(ctx.ledger.attempts, _TRAIL if text == _DESCRIPTION else _SHORT_TRAIL)
     yield details.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={**facts, "requestId": ctx.request_id})
     if error.retry_after is not None:
         delay = Duration()
@@ -101,16 +150,25 @@ def _details(error: GatewayError, ctx: Context, last_sequence: int, violations: 
                 description="an operator must set a valid key for this provider",
             )
             yield failure
+        case IdempotentRequestInProgress() if not ctx.ledger.attempts:
+            yield v1.ResponseFailure(response_id=facts.get("responseId", ""))
         case PromptBlocked():
             failure = details.PreconditionFailure()
             failure.violations.add(
                 type="SAFETY", subject=facts.get("category", ""), description="the input was refused"
             )
             yield failure
+        case CostLimitExceeded():
+            quota = details.QuotaFailure()
+            estimate = f"the estimate is {facts.get('estimateNanoUsd', 'higher')}"
+            quota.violations.add(subject="routing.max_cost_nano_usd", description=estimate)
+            yield quota
         case RateLimited() | QuotaExhausted():
             quota = details.QuotaFailure()
             quota.violations.add(subject=f"provider:{provider}", description=error.reason)
             yield quota
+        case ResponseNotFound() | ResumeWindowExpired():
+            yield details.ResourceInfo(resource_type="response", resource_name=facts.get("responseId", ""))
         case ModelNotFound() | OperationUnsupported():
             yield details.ResourceInfo(resource_type="model", resource_name=facts.get("model", ""))
         case _:
@@ -122,14 +180,35 @@ def _details(error: GatewayError, ctx: Context, last_sequence: int, violations: 
         for name in ("type", "code", "request_id"):
             setattr(shown, name, scrub(getattr(said, name))[:_FACT])
         yield shown
-    if ctx.ledger.attempts:
+    if ctx.ledger.attempts or last_sequence:
         failed = v1.ResponseFailure(
-            response_id=ctx.response_id, last_sequence=last_sequence, attempts=len(ctx.ledger.attempts)
+            response_id=ctx.response_id,
+            last_sequence=last_sequence,
+            resumable=resumable,
+            attempts=len(ctx.ledger.attempts),
         )
         cost = ctx.ledger.cost_nano_usd()
         if cost is not None:
             failed.cost_nano_usd = cost
         yield failed
+
+
+def trail(attempts: Sequence[v1.Attempt], room: int) -> str:
+    """Who was asked and what came of it, in order: `provider/model:REASON,…`, the last ones at the cost of the first.
+
+    At most `room` characters; `+3,` at the beginning stands for three attempts that are left out.
+    """
+    entries: list[str] = []
+    for attempt in reversed(attempts):
+        info = details.ErrorInfo()
+        if attempt.status.details:
+            attempt.status.details[0].Unpack(info)
+        entry = f"{attempt.provider}/{attempt.model}"[:_FACT] + f":{info.reason or 'OK'}"
+        room -= len(entry) + 1
+        if room < _MORE and entries:
+            return ",".join([f"+{len(attempts) - len(entries)}", *reversed(entries)])
+        entries.append(entry)
+    return ",".join(reversed(entries))
 
 
 def _cut(text: str, limit: int) -> str:

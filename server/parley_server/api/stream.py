@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from parley import v1
@@ -15,23 +16,30 @@ Write = Callable[[v1.StreamChatResponse], Awaitable[None]]
 class EventWriter:
     """Numbers events and writes them one at a time; a heartbeat goes out when nothing else has for `interval` seconds.
 
-    `await write(...)` returns when the transport has taken the event, so a slow client slows the upstream read.
+    `await write(...)` returns when the transport has taken the event, so a slow client slows the upstream read. If it
+    takes nothing for `max_stall` seconds, and at most as long again, the task that made the writer is cancelled, and
+    `stalled` is set.
     """
 
-    def __init__(self, write: Write, interval: float) -> None:
+    def __init__(self, write: Write, interval: float, max_stall: float = math.inf) -> None:
         self.sequence = 0
+        self.stalled = False
+        self._max_stall = max_stall
+        self._stuck: tuple[int, float] | None = None  # the write that was under way at a look back, and when that was
+        self._task = asyncio.current_task()
         self._write = write
         self._interval = interval
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
         self._busy = False
         self._beat: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(interval, self._tick)
+        self._timer = self._loop.call_later(min(interval, max_stall), self._tick)
 
     async def event(self, event: v1.StreamChatResponse) -> None:
-        """Write the next event."""
-        self.sequence += 1
-        event.sequence = self.sequence
+        """Write the next event; one that has a number already keeps it."""
+        if not event.sequence:
+            event.sequence = self.sequence + 1
+        self.sequence = event.sequence
         self._busy = True
         if self._beat is not None:
             await self._beat
@@ -42,13 +50,29 @@ class EventWriter:
 
     def _tick(self) -> None:
         # One timer that looks back, rather than one that every write puts off: a write costs no timer at all.
-        silent = self._loop.time() - self._last
-        wait = self._interval - silent
+        now = self._loop.time()
+        if self._is_stuck(now):
+            self.stalled = True
+            if self._task is not None:
+                self._task.cancel()
+            return
+        wait = self._interval - (now - self._last)
         if wait <= 0:
             wait = self._interval
             if not self._busy and self._beat is None:
                 self._beat = self._loop.create_task(self._heartbeat())
+        wait = min(wait, self._max_stall)
         self._timer = self._loop.call_later(wait, self._tick)
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether one write has been under way for too long, as far as looks back from time to time can tell."""
+        if not self._busy and self._beat is None:
+            self._stuck = None
+        elif self._stuck is None or self._stuck[0] != self.sequence:
+            self._stuck = (self.sequence, now)
+        else:
+            return now - self._stuck[1] >= self._max_stall
+        return False
 
     async def _heartbeat(self) -> None:
         await self._write(v1.StreamChatResponse(heartbeat=v1.Heartbeat()))

@@ -124,6 +124,20 @@ def _no_generation(routing: v1.RoutingOptions, operation: str, say: Say) -> None
                 say(f"routing.fallbacks[{i}].{name}", f"means nothing to {operation}")
 
 
+def sampling(options: v1.SamplingOptions) -> list[Violation]:
+    """What is wrong with sampling options, wherever they stand; fields as within `sampling`."""
+    found: list[Violation] = []
+    _sampling(options, "sampling", lambda field, description: found.append(Violation(field, description, "INVALID")))
+    return found
+
+
+def reasoning(options: v1.ReasoningOptions) -> list[Violation]:
+    """What is wrong with reasoning options, wherever they stand; fields as within `reasoning`."""
+    found: list[Violation] = []
+    _reasoning(options, "reasoning", lambda field, description: found.append(Violation(field, description, "INVALID")))
+    return found
+
+
 def stream_options(options: v1.StreamOptions) -> list[Violation]:
     """What is wrong with the options of a stream."""
     found: list[Violation] = []
@@ -135,6 +149,27 @@ def stream_options(options: v1.StreamOptions) -> list[Violation]:
                     Violation(f"options.{name}", f"is {value:g} s; {low:g} to {high:g} s are allowed", "INVALID")
                 )
     return found
+
+
+def resume(request: v1.StreamChatRequest) -> list[Violation]:
+    """What is wrong with a request to go on with a stream."""
+    found = response_id(request.resume.response_id, "resume.response_id")
+    if request.resume.after_sequence < 0:
+        found.append(Violation("resume.after_sequence", "must be 0 or more", "INVALID"))
+    if request.options.usage_updates:
+        found.append(Violation("options.usage_updates", "belongs to the call that began the stream", "INVALID"))
+    if request.options.HasField("coalesce_interval"):
+        found.append(Violation("options.coalesce_interval", "belongs to the call that began the stream", "INVALID"))
+    return found
+
+
+def response_id(text: str, path: str = "response_id") -> list[Violation]:
+    """What is wrong with a response ID."""
+    if not text:
+        return [Violation(path, "is required", "INVALID")]
+    if len(text) > 128:
+        return [Violation(path, "is longer than 128 characters", "INVALID")]
+    return []
 
 
 def seconds(duration: Duration) -> float:
@@ -314,12 +349,21 @@ def _common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, say: S
         say("end_user_id", "is longer than 128 characters")
     if request.metadata:
         _metadata(request.metadata, say)
+    if request.idempotency_key:
+        _key(request.idempotency_key, say)
     if request.provider_options_json:
         for provider, text in request.provider_options_json.items():
             _json_object(text, f"provider_options_json[{provider[:64]!r}]", say)
     _known_enum(request.unsupported_policy, v1.UnsupportedPolicy, "unsupported_policy", say)
     if request.HasField("routing"):
         _routing(request.routing, say)
+
+
+def _key(key: str, say: Say) -> None:
+    if len(key) > 255:
+        say("idempotency_key", "is longer than 255 characters")
+    elif not (key.isascii() and key.isprintable()):
+        say("idempotency_key", "must be printable ASCII")
 
 
 def _metadata(metadata: Mapping[str, str], say: Say) -> None:
@@ -340,10 +384,24 @@ def _routing(routing: v1.RoutingOptions, say: Say) -> None:
         _model(fallback.model, f"{path}.model", say)
         _sampling(fallback.sampling, f"{path}.sampling", say)
         _reasoning(fallback.reasoning, f"{path}.reasoning", say)
+        if fallback.HasField("weight"):
+            _range(fallback.weight, 0, 1000, f"{path}.weight", say)
+    _known_enum(routing.strategy, v1.RoutingOptions.Strategy, "routing.strategy", say)
+    if routing.HasField("max_cost_nano_usd") and routing.max_cost_nano_usd <= 0:
+        say("routing.max_cost_nano_usd", "must be above 0")
     if routing.HasField("max_attempts"):
         _range(routing.max_attempts, 1, 32, "routing.max_attempts", say)
     for name in ("attempt_timeout", "first_output_timeout"):
         _positive(routing, name, "routing", say)
+    if routing.mid_stream_fallback or routing.continuation:
+        _recovery(routing, say)
+
+
+def _recovery(routing: v1.RoutingOptions, say: Say) -> None:
+    _known_enum(routing.mid_stream_fallback, v1.RoutingOptions.MidStreamFallback, "routing.mid_stream_fallback", say)
+    _known_enum(routing.continuation, v1.RoutingOptions.Continuation, "routing.continuation", say)
+    if routing.continuation and routing.mid_stream_fallback != v1.RoutingOptions.MID_STREAM_FALLBACK_CONTINUE:
+        say("routing.continuation", "means nothing without MID_STREAM_FALLBACK_CONTINUE")
 
 
 def _positive(holder: v1.RoutingOptions | v1.PromptCacheOptions, name: str, path: str, say: Say) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 _SLICES = 10
+_EARLY = 0.002  # seconds; timers ring this much too soon, and who has waited as long as he was told is let in
 
 State = Literal["closed", "open", "half-open"]
 
@@ -77,7 +78,7 @@ class Circuit:
         if self._opened_until is None:
             return 0.0
         left = self._opened_until - self._clock()
-        if left > 0:
+        if left > _EARLY:
             return left
         return 0.0 if self._probing < self._policy.probes else self._policy.cool
 

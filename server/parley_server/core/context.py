@@ -69,6 +69,10 @@ class Context:
     method: str = ""
     peer: Callable[[], str] = str
     """The caller's address as gRPC writes it, empty if unknown. Asked only by those who record it: it costs 15 µs."""
+    caller: str = ""
+    """Who makes the call, for what belongs to one caller only; empty while nothing authenticates callers."""
+    idempotency_key: str = ""
+    """The one given as metadata; at the edge it becomes that of the request."""
     priority: int = 0
     """In queues, from -5 to 4: who has more goes first, though nobody waits for ever."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -79,9 +83,22 @@ class Context:
     ledger: Ledger = field(default_factory=Ledger)
     warnings: list[v1.Warning] = field(default_factory=list)
     """Notes of layers and of the attempt under way, joined with those of the answer at the edge."""
+    route: str = ""
+    """Name of the route that the caller asked for, if it is one."""
+    strategy: str = ""
+    """How the targets were put in order, in lower case; empty where there was only one."""
+    outrun: bool = False
+    """Whether this is one side of a race between targets, and the other one has answered."""
+    broken: list[str] = field(default_factory=list)
+    """Targets (provider/model) whose answer to this call broke off midway: the router asks them after all others, and
+    goes on with the budget that is left."""
+    continues: bool = False
+    """Whether the request asks in its last two messages to go on with an answer that broke off."""
     first_output: float | None = None
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     """Of the last upstream response, names in lower case: what the provider said of its limits, for one."""
+    credential: int | None = None
+    """Which of the provider's keys the attempt is to be made with, and then which one it was made with; None: any."""
     trace: Any = None
     """Trace context that the spans of the call's attempts belong to; None while the call is not traced."""
 

@@ -6,12 +6,20 @@
     │   ├── OperationUnsupported                          the model does not do this operation
     │   ├── ContextLengthExceeded                         the prompt does not fit the window
     │   ├── RequestTooLarge                               the provider found the body too large
+    │   ├── IdempotencyKeyReused                          the key belongs to another request
     │   └── PageTokenInvalid
     ├── ModelNotFound                NOT_FOUND
+    ├── ResponseNotFound             NOT_FOUND            this caller has no resumable response with that ID
+    ├── ResumeWindowExpired          FAILED_PRECONDITION  what is asked for of a response is no longer kept
+    ├── SequenceOutOfRange           OUT_OF_RANGE         a response has not come as far as it shall be resumed from
+    ├── ResponseCancelled            CANCELLED            CancelChat stopped the response
+    ├── SlowConsumer                 RESOURCE_EXHAUSTED   the caller reads too slowly for the gateway to wait
     ├── CredentialsRejected          FAILED_PRECONDITION  the provider refuses *our* key: an operator must act
     ├── PromptBlocked                FAILED_PRECONDITION  a safety filter refused the input
     ├── RateLimited                  RESOURCE_EXHAUSTED   wait, then try again
     ├── QuotaExhausted               RESOURCE_EXHAUSTED   no waiting helps: the account is out of money
+    ├── CostLimitExceeded            RESOURCE_EXHAUSTED   the call should cost more than its caller allows
+    ├── IdempotentRequestInProgress  ABORTED              the call with this key runs, and cannot be joined any more
     ├── Unavailable                  UNAVAILABLE          5xx, connection refused or reset
     │   ├── Overloaded
     │   ├── AttemptTimeout                                one attempt took too long, the call still has time
@@ -47,6 +55,9 @@ class Code(StrEnum):
     UNAVAILABLE = "UNAVAILABLE"
     INTERNAL = "INTERNAL"
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    OUT_OF_RANGE = "OUT_OF_RANGE"
+    CANCELLED = "CANCELLED"
+    ABORTED = "ABORTED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class GatewayError(Exception):
     reason: ClassVar[str] = "INTERNAL"
     retryable: bool = False
     falls_back: ClassVar[bool] = False
-    attempted: ClassVar[bool] = True
+    attempted: bool = True
 
     def __init__(
         self,
@@ -129,6 +140,12 @@ class RequestTooLarge(InvalidRequest):
     falls_back = True
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """The idempotency key was used for another request."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
 class PageTokenInvalid(InvalidRequest):
     """A page token that this server did not give, or gave for other arguments."""
 
@@ -141,6 +158,41 @@ class ModelNotFound(GatewayError):
     code = Code.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
     falls_back = True
+
+
+class ResponseNotFound(GatewayError):
+    """The caller has no resumable response with that ID."""
+
+    code = Code.NOT_FOUND
+    reason = "RESPONSE_NOT_FOUND"
+
+
+class ResumeWindowExpired(GatewayError):
+    """The response was there, but what is asked for is no longer kept."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESUME_WINDOW_EXPIRED"
+
+
+class SequenceOutOfRange(GatewayError):
+    """The response has not come as far as it shall be resumed from."""
+
+    code = Code.OUT_OF_RANGE
+    reason = "SEQUENCE_OUT_OF_RANGE"
+
+
+class ResponseCancelled(GatewayError):
+    """CancelChat stopped the response."""
+
+    code = Code.CANCELLED
+    reason = "RESPONSE_CANCELLED"
+
+
+class SlowConsumer(GatewayError):
+    """The caller reads its stream too slowly for the gateway to wait or to keep what it has not read."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SLOW_CONSUMER"
 
 
 class CredentialsRejected(GatewayError):
@@ -173,6 +225,21 @@ class QuotaExhausted(GatewayError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "PROVIDER_QUOTA_EXHAUSTED"
     falls_back = True
+
+
+class CostLimitExceeded(GatewayError):
+    """The call should cost more than its caller allows. Nobody was asked."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "COST_LIMIT_EXCEEDED"
+
+
+class IdempotentRequestInProgress(GatewayError):
+    """A call with the same idempotency key is under way, and more has been said in it than is kept for others."""
+
+    code = Code.ABORTED
+    reason = "IDEMPOTENT_REQUEST_IN_PROGRESS"
+    attempted = False
 
 
 class Unavailable(GatewayError):

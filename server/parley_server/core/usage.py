@@ -139,6 +139,51 @@ def unfinished(
     return usage
 
 
+_COUNTS = tuple(field.name for field in v1.Usage.DESCRIPTOR.fields if field.name.endswith("_tokens"))
+
+
+def total(usages: Iterable[v1.Usage]) -> v1.Usage:
+    """What several attempts used together. ESTIMATED as soon as one is no final count of its provider.
+
+    The cost is unset if that of any is; a count is set if any has it.
+    """
+    together = v1.Usage()
+    exact = all_priced = True
+    for usage in usages:
+        exact = exact and usage.source == v1.Usage.SOURCE_PROVIDER
+        all_priced = all_priced and usage.HasField("cost")
+        for name in _COUNTS:
+            if usage.HasField(name):  # type: ignore[arg-type]
+                setattr(together, name, getattr(together, name) + getattr(usage, name))
+        if is_counted(usage) and not usage.HasField("total_tokens"):
+            together.total_tokens += usage.input_tokens + usage.output_tokens
+        for tool, calls in usage.server_tool_calls.items():
+            together.server_tool_calls[tool] += calls
+        for field, amount in usage.cost.ListFields():
+            if field.name == "price_version":
+                together.cost.price_version = amount
+            else:
+                setattr(together.cost, field.name, getattr(together.cost, field.name) + amount)
+    together.source = v1.Usage.SOURCE_PROVIDER if exact else v1.Usage.SOURCE_ESTIMATED
+    if all_priced:
+        together.cost.SetInParent()
+    else:
+        together.ClearField("cost")
+    return together
+
+
+def from_cache(usage: v1.Usage) -> v1.Usage:
+    """What an answer used that was made for another call: the same counts, and nothing billed."""
+    cached = v1.Usage()
+    cached.CopyFrom(usage)
+    cached.source = v1.Usage.SOURCE_CACHE
+    if usage.HasField("cost"):
+        cached.cost.Clear()
+        cached.cost.price_version = usage.cost.price_version
+        cached.cost.SetInParent()
+    return cached
+
+
 def estimated_tokens(chars: int) -> int:
     """Tokens in so many characters, roughly: one for four characters, rounded up.
 

@@ -15,6 +15,8 @@ NUMBERS = {
     "NOT_FOUND": 5,
     "RESOURCE_EXHAUSTED": 8,
     "FAILED_PRECONDITION": 9,
+    "ABORTED": 10,
+    "OUT_OF_RANGE": 11,
     "INTERNAL": 13,
     "UNAVAILABLE": 14,
 }
@@ -39,6 +41,7 @@ class Verdict:
 
 OK = Verdict("OK")
 CANCELLED = Verdict("CANCELLED", "CANCELLED", "the caller cancelled the call")
+OUTRUN = Verdict("CANCELLED", "OUTRUN", "another target answered first")
 OVERDUE = Verdict(DeadlineExceeded.code.value, DeadlineExceeded.reason, "the deadline of the call is over")
 BUG = Verdict(Bug.code.value, Bug.reason, "unexpected error")  # its text stays in the log
 
@@ -47,13 +50,15 @@ def verdict(error: BaseException | None, ctx: Context) -> Verdict:
     """The status that `error` stands for.
 
     None, and every exception that is no `Exception` (a cancelled task, a closed generator), mean that somebody outside
-    lost interest: the deadline if it is over, else the caller.
+    lost interest: who raced it against another target, the deadline if it is over, else the caller.
     """
     match error:
         case GatewayError():
             return Verdict(error.code.value, error.reason, error.message)
         case Exception():
             return BUG
+        case _ if ctx.outrun:
+            return OUTRUN
         case _:
             remaining = ctx.remaining()
             return OVERDUE if remaining is not None and remaining <= _NEARLY else CANCELLED

@@ -1,5 +1,6 @@
-"""Layers: functions from service to service, one per file; `app.py` puts them in order.
+"""Layers: functions from service to service, one per file; `assembly.py` puts them in order.
 
-Around every call: Trace, Deadline, Check, then the Router, which is the service they wrap.
-Around every target: Retry, Meter, TraceAttempt, Timeout, then the endpoint.
+Around every call: Trace, Deadline, Check, Share, Recover, then the Router, which is the service they wrap.
+Around every target: Retry, Breaker, Bulkhead, UpstreamLimits, Enough, Observe, Meter, TraceAttempt, Timeout, then the
+endpoint.
 """

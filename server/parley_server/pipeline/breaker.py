@@ -63,12 +63,14 @@ class Breaker:
 
 def _tell(circuit: Circuit, ticket: int, error: BaseException | None) -> None:
     match error:
+        case GatewayError(attempted=False):  # somebody further in did not ask it
+            circuit.left(ticket)
         case RateLimited(retry_after=float(seconds)):
             circuit.left(ticket)
             circuit.shut(seconds)
         case Unavailable() | ProtocolError():
             circuit.failed(ticket, error.retry_after)
-        case GatewayError() if error.attempted:
+        case GatewayError():
             circuit.succeeded(ticket)  # it answered, if only to refuse
         case _:
             circuit.left(ticket)

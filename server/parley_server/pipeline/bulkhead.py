@@ -124,10 +124,12 @@ class Bulkhead:
     def _refuse_late(self, ctx: Context) -> None:
         remaining, wait = ctx.remaining(), self._places.expected_wait()
         if remaining is not None and wait > remaining:
-            raise DeadlineExceeded(
+            error = DeadlineExceeded(
                 f"{self._target} has a queue of about {wait:.1f} s, and {max(remaining, 0):.1f} s are left",
-                facts={"wait": f"{wait:.3f}", "remaining": f"{max(remaining, 0):.3f}"},
+                facts={"cannotBeMet": "queue", "wait": f"{wait:.3f}", "remaining": f"{max(remaining, 0):.3f}"},
             )
+            error.attempted = False
+            raise error
 
     def _full(self) -> GatewayOverloaded:
         policy = self._places.policy

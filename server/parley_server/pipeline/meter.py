@@ -33,8 +33,9 @@ class Meter:
     """Keeps `ctx.ledger`, and completes the end of the answer: total tokens, cost, `route.attempts`.
 
     Usage that the provider did not report is estimated from characters and says so in `usage.source`. An attempt that
-    failed before its answer began has no usage. Cost stays unset where `price` has no list for the service tier that
-    answered, and where media occur whose tokens it does not price.
+    failed before its answer began has no usage; of one that was given up before, the prompt is counted. Cost stays
+    unset where `price` has no list for the service tier that answered, and where media occur whose tokens it does not
+    price.
     """
 
     def __init__(
@@ -56,7 +57,11 @@ class Meter:
             try:
                 reply = await inner(request, ctx)
             except BaseException as error:
-                self._enter(v1.Attempt(), ctx, start, verdict(error, ctx))
+                attempt = v1.Attempt()
+                if not isinstance(error, Exception):  # nobody waits any more, but the provider has the prompt
+                    attempt.usage.CopyFrom(counting.unfinished(None, request, 0))
+                    self._bill(attempt.usage, request, request.routing.service_tier)
+                self._enter(attempt, ctx, start, verdict(error, ctx))
                 raise
             outcome = reply.outcome
 

@@ -10,15 +10,38 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from parley_server.core.allowance import Allowance
 from parley_server.core.context import Context
-from parley_server.core.errors import GatewayError
+from parley_server.core.errors import (
+    AttemptTimeout,
+    CredentialsRejected,
+    GatewayError,
+    InvalidRequest,
+    Overloaded,
+    ProtocolError,
+    QuotaExhausted,
+    RateLimited,
+    StreamInterrupted,
+    Unavailable,
+)
 from parley_server.core.reply import Reply
 from parley_server.core.service import Service
+
+CLASSES: dict[type[GatewayError], str] = {
+    RateLimited: "rate_limited",
+    Overloaded: "overloaded",
+    AttemptTimeout: "timeout",
+    StreamInterrupted: "interrupted",
+    Unavailable: "unavailable",
+    ProtocolError: "protocol",
+}
+"""What a policy can be told to try again, by the class of the error or the next one above it. What is not here never
+passes by itself: requests that are wrong (400, 404, 422), keys that are refused (401, 403), accounts without money."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and how patiently. Times in seconds."""
+    """What is tried again, how often, and how patiently. Times in seconds."""
 
     attempts: int = 3
     """Most attempts at one target, the first included."""
@@ -28,9 +51,30 @@ class RetryPolicy:
     """Where the doubling ends."""
     max_retry_after: float = 30.0
     """A provider that wants a longer wait than this is given up at once."""
+    least: float = 0.0
+    """What must be left of the deadline behind a wait, for an attempt to be worth it."""
+    classes: frozenset[str] = frozenset(CLASSES.values())
+    """Of those above, which ones are tried again."""
+    statuses: frozenset[int] = frozenset({408, 425})
+    """HTTP statuses that are tried again although they blame the request: come later, or say it once more."""
+
+    def retries(self, error: GatewayError) -> bool:
+        """Whether `error` may have passed by the next attempt.
+
+        `error.retryable` is the word of the provider itself where it sends one (`x-should-retry`), or of the layer that
+        raised it, and without it there is no retry. A provider that asks for one gets it, unless it is about a key that
+        is refused or has no money.
+        """
+        word = next((CLASSES[kind] for kind in type(error).__mro__ if kind in CLASSES), None)
+        if word is not None:
+            return error.retryable and word in self.classes
+        if error.retryable:
+            return not isinstance(error, CredentialsRejected | QuotaExhausted)
+        said = error.provider_error
+        return type(error) is InvalidRequest and said is not None and said.http_status in self.statuses
 
 
-class RetryBudget:
+class RetryBudget(Allowance):
     """Retries that all calls of a target share: some at any time, then a share of its calls.
 
     A target that fails every call is thus asked little more often than it is called, where retries alone would multiply
@@ -38,20 +82,7 @@ class RetryBudget:
     """
 
     def __init__(self, share: float = 0.2, most: float = 20.0) -> None:
-        self._share = share
-        self._most = most
-        self._left = most
-
-    def called(self) -> None:
-        """A first attempt was made."""
-        self._left = min(self._left + self._share, self._most)
-
-    def take(self) -> bool:
-        """Use one retry; False if there is none left."""
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
+        super().__init__(share, most)
 
 
 class Retry:
@@ -81,7 +112,8 @@ class Retry:
             self._budget.called()
             while True:
                 attempt += 1
-                ctx.budget.take()
+                if not ctx.budget.take() and before is not None:  # a rival in a race has used it up meanwhile
+                    raise before
                 try:
                     return await inner(request, ctx)
                 except GatewayError as error:
@@ -101,7 +133,7 @@ class Retry:
     def _wait(self, error: GatewayError, attempt: int, ctx: Context) -> float | None:
         """Seconds until the next attempt; None if there is none."""
         policy = self._policy
-        if not error.retryable or attempt >= policy.attempts or not ctx.budget.allows_retry():
+        if attempt >= policy.attempts or not policy.retries(error) or not ctx.budget.allows_retry():
             return None
         wait = self._random() * min(policy.cap, policy.base * 2 ** (attempt - 1))
         if error.retry_after is not None:
@@ -109,6 +141,6 @@ class Retry:
                 return None
             wait = max(wait, error.retry_after)
         remaining = ctx.remaining()
-        if remaining is not None and wait >= remaining:
+        if remaining is not None and wait + policy.least >= remaining:
             return None
         return wait if self._budget.take() else None

@@ -91,6 +91,10 @@ def _request(request: AnyRequest, ctx: Context) -> dict[str, str | int]:
 def _end(span: Span, ended: Verdict, ctx: Context) -> None:
     span.set_attribute(semconv.RPC_STATUS_CODE, ended.code)
     span.set_attribute(semconv.PARLEY_ATTEMPTS, len(ctx.ledger.attempts))
+    if ctx.strategy:
+        span.set_attribute(semconv.PARLEY_STRATEGY, ctx.strategy)
+        if ctx.route:
+            span.set_attribute(semconv.PARLEY_ROUTE, ctx.route)
     cost = ctx.ledger.cost_nano_usd()
     if cost is not None:
         span.set_attribute(semconv.PARLEY_COST, cost)

@@ -82,6 +82,10 @@ class TraceAttempt:
             attributes = {**self._always, semconv.OPERATION_NAME: operation}
             attributes[semconv.PARLEY_ATTEMPT] = len(ctx.ledger.attempts) + 1
             attributes.update(_of_request(request, ctx))
+            if ctx.strategy:
+                attributes[semconv.PARLEY_STRATEGY] = ctx.strategy
+                if ctx.route:
+                    attributes[semconv.PARLEY_ROUTE] = ctx.route
             capture = self._capture and isinstance(request, v1.ChatRequest)
             if capture:
                 attributes[semconv.INPUT_MESSAGES] = transcript.conversation(request.messages)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
 
 from parley_server.dialects.anthropic import AnthropicMessages, AnthropicModels
-from parley_server.providers.auth import Header
+from parley_server.providers.auth import Header, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import BaseUrl, KeyedSettings, SecretRef
 
 
-class Anthropic(ProviderSettings):
+class Anthropic(KeyedSettings):
     """Anthropic's own API."""
 
     variables: ClassVar = {"api_key": ("ANTHROPIC_API_KEY",)}
@@ -29,7 +30,7 @@ def card(name: str, settings: Anthropic, _shared: Shared) -> Provider:
         semconv_name="anthropic",
         catalog="anthropic",
         base_url=settings.base_url,
-        auth=Header("x-api-key", settings.api_key),
+        auth=of_keys(settings.keys, partial(Header, "x-api-key"), name),
         headers=settings.headers,
         chat=AnthropicMessages(),
         models=AnthropicModels(),

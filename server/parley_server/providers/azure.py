@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
@@ -22,10 +23,10 @@ from parley_server.dialects.base import ChatDialect
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import EmbedQuirks, OpenAIEmbed
 from parley_server.dialects.openai_responses import Api, OpenAIResponses, ResponsesQuirks, by_request
-from parley_server.providers.auth import Auth, Bearer, Header, TokenAuth, entra
+from parley_server.providers.auth import Auth, Bearer, Header, TokenAuth, entra, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import NO_SECRET, BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import NO_SECRET, BaseUrl, KeyedSettings, SecretRef
 
 Choice = Callable[[v1.ChatRequest, Target], ChatDialect]
 
@@ -58,7 +59,7 @@ _WHICH_API = "Which of the two APIs for chat OpenAI's models are asked in; auto:
 _COGNITIVE_SERVICES = "https://cognitiveservices.azure.com/.default"
 
 
-class _Azure(ProviderSettings):
+class _Azure(KeyedSettings):
     """What all of them can be told. Of the ways to authenticate the first one that is set counts."""
 
     host: ClassVar[str]
@@ -94,10 +95,10 @@ class _Azure(ProviderSettings):
         """The endpoint without the route of any API."""
         return _ROUTES.sub("", self.endpoint) if self.endpoint else f"https://{self.resource}.{self.host}"
 
-    def auth(self, shared: Shared, key_header: str = "api-key") -> Auth:
-        """The key, or a token."""
+    def auth(self, name: str, shared: Shared, key_header: str = "api-key") -> Auth:
+        """The keys, or a token."""
         if self.api_key:
-            return Header(key_header, self.api_key)
+            return of_keys(self.keys, partial(Header, key_header), name)
         if self.token:
             return Bearer(self.token)
         if not self._is_client:
@@ -238,7 +239,7 @@ def openai_card(name: str, settings: AzureOpenAI, shared: Shared) -> Provider:
         catalog="azure",
         base_url=settings.origin,
         locate=by_deployment(settings.origin, settings.api_version),
-        auth=settings.auth(shared),
+        auth=settings.auth(name, shared),
         headers=settings.headers,
         chat=OpenAIChat(OPENAI_MODELS),
         chat_for=by_vendor(openai, OpenAIChat(OTHER_MODELS), unknown="openai"),
@@ -260,7 +261,7 @@ def foundry_card(name: str, settings: Foundry, shared: Shared) -> Provider:
         catalog="azure",
         base_url=settings.origin,
         locate=by_model(settings.origin, settings.api_version),
-        auth=settings.auth(shared),
+        auth=settings.auth(name, shared),
         headers=settings.headers,
         chat=others,
         chat_for=by_vendor(openai, others, unknown="others"),
@@ -278,7 +279,7 @@ def claude_card(name: str, settings: FoundryClaude, shared: Shared) -> Provider:
         semconv_name="azure.ai.inference",
         catalog="anthropic",
         base_url=f"{settings.origin}/anthropic/v1",
-        auth=settings.auth(shared, key_header="x-api-key"),
+        auth=settings.auth(name, shared, key_header="x-api-key"),
         headers=settings.headers,
         chat=AnthropicMessages(),
         known_models=settings.names(),

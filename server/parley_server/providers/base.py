@@ -55,7 +55,7 @@ class Provider:
     breaks: bool = True
     """Left alone for a while when it fails; not where failures are scripted, and wanted every time."""
     transport: Transport | None = None
-    """Its own wire; None: the gateway's shared HTTP client."""
+    """What answers instead of a server; None: the gateway gives it connections of its own."""
 
     def operations(self) -> list[Operation]:
         """What it does, by presence of the dialects."""

@@ -7,13 +7,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from parley_server.dialects.cohere import CohereChat, CohereEmbed, CohereModels, CohereRerank
-from parley_server.providers.auth import Bearer
+from parley_server.providers.auth import Bearer, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import BaseUrl, KeyedSettings, SecretRef
 
 
-class Cohere(ProviderSettings):
+class Cohere(KeyedSettings):
     """Cohere's own API."""
 
     variables: ClassVar = {"api_key": ("COHERE_API_KEY", "CO_API_KEY")}
@@ -29,7 +29,7 @@ def card(name: str, settings: Cohere, _shared: Shared) -> Provider:
         semconv_name="cohere",
         catalog="cohere",
         base_url=settings.base_url,
-        auth=Bearer(settings.api_key),
+        auth=of_keys(settings.keys, Bearer, name),
         headers=settings.headers,
         chat=CohereChat(),
         embed=CohereEmbed(),

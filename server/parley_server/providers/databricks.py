@@ -11,10 +11,10 @@ from pydantic import Field, field_validator, model_validator
 
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import EmbedQuirks, OpenAIEmbed
-from parley_server.providers.auth import Auth, Bearer, Token, TokenAuth, forms
+from parley_server.providers.auth import Auth, Bearer, Token, TokenAuth, forms, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import NO_SECRET, BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import NO_SECRET, BaseUrl, KeyedSettings, SecretRef
 from parley_server.transports.base import Transport
 
 QUIRKS = replace(
@@ -32,7 +32,7 @@ QUIRKS = replace(
 """How Databricks speaks chat completions."""
 
 
-class Databricks(ProviderSettings):
+class Databricks(KeyedSettings):
     """Model serving of a Databricks workspace. A token of a person, or the secret of a service principal."""
 
     variables: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -75,11 +75,12 @@ def client_credentials(transport: Transport, clock: Callable[[], float], setting
 
 def card(name: str, settings: Databricks, shared: Shared) -> Provider:
     """Model serving of a Databricks workspace; models are its serving endpoints."""
-    key = settings.api_key
     return Provider(
         name=name,
         base_url=f"{settings.host}/serving-endpoints",
-        auth=Bearer(key) if key else client_credentials(shared.transport, shared.clock, settings),
+        auth=of_keys(settings.keys, Bearer, name)
+        if settings.api_key
+        else client_credentials(shared.transport, shared.clock, settings),
         headers=settings.headers,
         chat=OpenAIChat(QUIRKS),
         embed=OpenAIEmbed(EmbedQuirks.databricks()),

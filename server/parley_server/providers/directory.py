@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
@@ -39,7 +39,12 @@ class Directory:
     """Answers from memory; `refresh()` asks the providers. A provider that is down keeps the models it last listed."""
 
     def __init__(
-        self, providers: Mapping[str, Provider], catalog: Catalog, transport: Transport, on_change: Callable[[], object]
+        self,
+        providers: Mapping[str, Provider],
+        catalog: Catalog,
+        transport: Transport | None = None,
+        *,
+        on_change: Callable[[], object],
     ) -> None:
         self._on_change = on_change
         self._providers = dict(providers)
@@ -72,14 +77,20 @@ class Directory:
         """The models behind `model_id` in order of ID; all for an empty one."""
         return (self._models[i] for i in self._ids[bisect.bisect_right(self._ids, model_id) :])
 
-    async def refresh(self) -> None:
-        """Ask every provider that has a listing, all at once; each answer counts as soon as it is there.
+    def adopt(self, other: Directory, names: Collection[str]) -> None:
+        """Take over what `other` was told by the providers that go by `names`."""
+        self._listed |= {name: models for name, models in other._listed.items() if name in names}
+        self._down |= other._down & set(names)
+        self._merge()
+
+    async def refresh(self, names: Collection[str] | None = None) -> None:
+        """Ask every provider (those that go by `names`) that has a listing, all at once; each answer counts at once.
 
         Failures are logged and remembered, never raised.
         """
         async with asyncio.TaskGroup() as group:
             for provider in self._providers.values():
-                if provider.models is not None:
+                if provider.models is not None and (names is None or provider.name in names):
                     group.create_task(self._refresh(provider))
         if self._catalog.today() != self._merged_on:  # a new day: models are deprecated, shut down, have another price
             self._merge()
@@ -162,7 +173,7 @@ def _overlay(model: v1.Model, facts: v1.Model) -> None:
     model.MergeFrom(facts)
 
 
-async def probe(provider: Provider, transport: Transport) -> None:
+async def probe(provider: Provider, transport: Transport | None = None) -> None:
     """Raises what the provider's dialect or the transport raises, unless the provider answers as one of its kind."""
     if isinstance(provider.models, SteppedModels):
         wire = Wire(provider, Target(provider.name, ""), transport, connect_timeout=5)
@@ -171,7 +182,7 @@ async def probe(provider: Provider, transport: Transport) -> None:
         await list_models(provider, transport)
 
 
-async def list_models(provider: Provider, transport: Transport) -> list[v1.Model]:
+async def list_models(provider: Provider, transport: Transport | None = None) -> list[v1.Model]:
     """All models the provider lists, page by page. Raises what the provider's dialect or the transport raises."""
     dialect = provider.models
     if dialect is None:

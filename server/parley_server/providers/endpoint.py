@@ -17,6 +17,7 @@ from parley_server.core.errors import GatewayError, ProtocolError
 from parley_server.core.reply import Batches, Final, Reply
 from parley_server.core.target import Target
 from parley_server.dialects.base import ChatDialect, EmbedDialect, HttpCall, RerankDialect
+from parley_server.providers.auth import Auth
 from parley_server.providers.base import Provider
 from parley_server.transports.base import Incoming, Outgoing, Transport
 
@@ -35,12 +36,20 @@ class _SaysErrors(Protocol):
 
 
 class Wire:
-    """Sends the calls of one target and turns bad statuses into errors."""
+    """Sends the calls of one target and turns bad statuses into errors.
 
-    def __init__(self, provider: Provider, target: Target, transport: Transport, *, connect_timeout: float) -> None:
+    `transport`: what sends them where the provider has no wire of its own.
+    """
+
+    def __init__(
+        self, provider: Provider, target: Target, transport: Transport | None = None, *, connect_timeout: float
+    ) -> None:
         self.target = target
         self._provider = provider
-        self._transport = provider.transport or transport
+        wire = provider.transport or transport
+        if wire is None:
+            raise TypeError(f"{provider.name} has no wire, and none is given")
+        self._transport = wire
         self._connect_timeout = connect_timeout
 
     async def send(self, call: HttpCall, dialect: _SaysErrors, ctx: Context | None = None) -> Incoming:
@@ -48,30 +57,38 @@ class Wire:
 
         A redirect is not followed: it would take the credential to where nobody has sent it.
 
+        Where the provider has several keys and refuses one, the next is shown at once, each at most once.
+
         `ctx`: the call it is for, which learns the headers of the response; None for what the gateway asks by itself.
         """
         provider = self._provider
         headers = {**provider.headers, **call.headers, **(ctx.outgoing if ctx is not None else {})}
         url = provider.url(call.path, self.target)
-        for may_renew in (True, False):
-            incoming = await self._exchange(Outgoing(call.method, url, headers, call.body))
+        auth = provider.auth.for_request(self.target.model, ctx)
+        may_renew = True
+        while True:
+            incoming = await self._exchange(Outgoing(call.method, url, headers, call.body), auth)
             if ctx is not None:
                 ctx.answer_headers = incoming.headers
             if incoming.status < 300:
+                auth.accepted()
                 return incoming
             if incoming.status < 400:
                 await incoming.aclose()
                 raise self.named(_redirected(incoming.status), incoming)
             async with aclosing(incoming):
-                if incoming.status in (401, 403) and provider.auth.rejected(incoming.status) and may_renew:
+                if may_renew and incoming.status in (401, 403) and auth.rejected(incoming.status):
+                    may_renew = False
                     continue
                 body = await _beginning(incoming)
-            break
-        raise self.named(dialect.error(incoming.status, incoming.headers, body, self.target), incoming)
+            error = self.named(dialect.error(incoming.status, incoming.headers, body, self.target), incoming)
+            if not auth.refused(error):
+                raise error
+            may_renew = True  # of another key
 
-    async def _exchange(self, request: Outgoing) -> Incoming:
+    async def _exchange(self, request: Outgoing, auth: Auth) -> Incoming:
         try:
-            signed = {**request.headers, **await self._provider.auth.headers(request)}
+            signed = {**request.headers, **await auth.headers(request)}
             request = Outgoing(request.method, request.url, signed, request.body)
             return await self._transport.send(request, connect_timeout=self._connect_timeout)
         except GatewayError as error:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
 
 from parley_server.dialects.gemini import GeminiChat, GeminiEmbed, GeminiModels
-from parley_server.providers.auth import Header
+from parley_server.providers.auth import Header, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import BaseUrl, KeyedSettings, SecretRef
 
 
-class Gemini(ProviderSettings):
+class Gemini(KeyedSettings):
     """The Gemini API of Google AI."""
 
     variables: ClassVar = {"api_key": ("GOOGLE_API_KEY", "GEMINI_API_KEY")}  # in the order of Google's own clients
@@ -29,7 +30,7 @@ def card(name: str, settings: Gemini, _shared: Shared) -> Provider:
         semconv_name="gcp.gemini",
         catalog="gemini",
         base_url=settings.base_url,
-        auth=Header("x-goog-api-key", settings.api_key),
+        auth=of_keys(settings.keys, partial(Header, "x-goog-api-key"), name),
         headers=settings.headers,
         chat=GeminiChat(),
         embed=GeminiEmbed(),

@@ -8,15 +8,15 @@ from typing import Any
 from pydantic import Field
 
 from parley_server.dialects.ollama import OllamaChat, OllamaEmbed, OllamaModels
-from parley_server.providers.auth import Bearer
+from parley_server.providers.auth import Bearer, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import NO_SECRET, BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import NO_SECRET, BaseUrl, KeyedSettings, SecretRef
 
 _USUAL_PORTS = {"ollama": "11434", "http": "80", "https": "443"}
 
 
-class Ollama(ProviderSettings):
+class Ollama(KeyedSettings):
     """A local or remote Ollama."""
 
     base_url: BaseUrl = Field("http://localhost:11434", description="Base URL.")
@@ -37,7 +37,7 @@ def card(name: str, settings: Ollama, _shared: Shared) -> Provider:
         semconv_name="ollama",
         catalog="ollama",
         base_url=settings.base_url,
-        auth=Bearer(settings.api_key),
+        auth=of_keys(settings.keys, Bearer, name),
         headers=settings.headers,
         chat=OllamaChat(keep_alive),
         embed=OllamaEmbed(keep_alive),

@@ -10,13 +10,13 @@ from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import OpenAIEmbed
 from parley_server.dialects.openai_models import OpenAIModels
 from parley_server.dialects.openai_responses import Api, OpenAIResponses, ResponsesQuirks, by_request
-from parley_server.providers.auth import Bearer
+from parley_server.providers.auth import Bearer, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import BaseUrl, KeyedSettings, SecretRef
 
 
-class OpenAI(ProviderSettings):
+class OpenAI(KeyedSettings):
     """OpenAI's own API."""
 
     variables: ClassVar = {"api_key": ("OPENAI_API_KEY",)}
@@ -37,7 +37,7 @@ def card(name: str, settings: OpenAI, _shared: Shared) -> Provider:
         semconv_name="openai",
         catalog="openai",
         base_url=settings.base_url,
-        auth=Bearer(settings.api_key),
+        auth=of_keys(settings.keys, Bearer, name),
         headers=settings.headers | {header: value for header, value in extra.items() if value},
         chat=chat,
         chat_for=by_request(chat, responses, settings.api),

@@ -19,10 +19,10 @@ from parley_server.dialects.openai_embed import EmbedQuirks, OpenAIEmbed
 from parley_server.dialects.openai_models import OpenAIModels
 from parley_server.dialects.openai_responses import OpenAIResponses, ResponsesQuirks
 from parley_server.dialects.rerank import Rerank, RerankQuirks
-from parley_server.providers.auth import Bearer
+from parley_server.providers.auth import Bearer, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import NO_SECRET, BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import NO_SECRET, BaseUrl, KeyedSettings, SecretRef
 
 _PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -75,7 +75,7 @@ class Row:
     """Sent with every request; names in lower case."""
 
 
-class RowSettings(ProviderSettings):
+class RowSettings(KeyedSettings):
     """What a provider of the table can be told. `settings_of` gives each row a class of its own, with its defaults."""
 
     base_url: BaseUrl
@@ -132,7 +132,7 @@ def _card(row: Row, name: str, settings: RowSettings, _shared: Shared) -> Provid
         semconv_name=row.semconv_name,
         catalog=row.name,
         base_url=base_url,
-        auth=Bearer(settings.api_key),
+        auth=of_keys(settings.keys, Bearer, name),
         headers={**row.headers, **settings.headers},
         chat=_chat(row, settings),
         embed=OpenAIEmbed(row.embed, path=row.embed_path) if serves_embeddings else None,

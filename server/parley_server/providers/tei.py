@@ -5,13 +5,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from parley_server.dialects.tei import TEIEmbed, TEIRerank
-from parley_server.providers.auth import Bearer
+from parley_server.providers.auth import Bearer, of_keys
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
-from parley_server.settings import NO_SECRET, BaseUrl, ProviderSettings, SecretRef
+from parley_server.settings import NO_SECRET, BaseUrl, KeyedSettings, SecretRef
 
 
-class TextEmbeddings(ProviderSettings):
+class TextEmbeddings(KeyedSettings):
     """A server of Text Embeddings Inference, in its native form. It serves one model, whatever that is called."""
 
     base_url: BaseUrl = Field(description="Base URL, without /v1.")
@@ -24,7 +24,7 @@ def card(name: str, settings: TextEmbeddings, _shared: Shared) -> Provider:
     return Provider(
         name=name,
         base_url=settings.base_url,
-        auth=Bearer(settings.api_key),
+        auth=of_keys(settings.keys, Bearer, name),
         headers=settings.headers,
         embed=TEIEmbed(batch_limit=settings.batch_size),
         rerank=TEIRerank(),

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import aiohttp
@@ -54,7 +54,7 @@ class HttpTransport:
         self._running = 0  # calls: heads waited for, and open responses
         self._closing = False
         self._keepalive = keepalive
-        self._tls = tls or httpx.create_ssl_context(trust_env=False)
+        self._tls = tls or _usual_tls()
         self._urls: dict[str, httpx.URL] = {}
         self._wire = _Wire(
             verify=self._tls, client=self._session, proxy=None if proxy is None else httpx.Proxy(proxy), trust_env=False
@@ -180,6 +180,12 @@ class HttpResponse:
                     await self._blocks.aclose()
             finally:
                 await self._transport._over()
+
+
+@cache
+def _usual_tls() -> ssl.SSLContext:
+    """One for all: reading a hundred certificates takes ten milliseconds."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _plain(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

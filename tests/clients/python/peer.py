@@ -122,6 +122,12 @@ class Peer(GatewayServiceServicer):
             self.cancelled.set()
             raise
 
+    async def GetChat(self, request: v1.GetChatRequest, context: Any) -> Any:
+        return await self._one(request, context)
+
+    async def CancelChat(self, request: v1.CancelChatRequest, context: Any) -> Any:
+        return await self._one(request, context)
+
     async def Rerank(self, request: v1.RerankRequest, context: Any) -> Any:
         return await self._one(request, context)
 

@@ -89,6 +89,7 @@ CASES: list[tuple[ChatArguments, v1.ChatRequest]] = [
             )
         ),
     ),
+    ({"idempotency_key": "k"}, v1.ChatRequest(idempotency_key="k")),
     ({"metadata": {"k": "v"}, "end_user_id": "u"}, v1.ChatRequest(metadata={"k": "v"}, end_user_id="u")),
     (
         {"provider_options": {"openai": {"store": False}}},

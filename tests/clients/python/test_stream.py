@@ -300,6 +300,21 @@ def test_save_to_leaves_the_file_alone_if_the_stream_breaks(peer: Peer, client: 
     assert (tmp_path / "answer.txt.part").read_text() == "Hello"
 
 
+def test_what_a_stream_takes_back_is_neither_in_the_reply_nor_in_the_file(
+    peer: Peer, client: Any, tmp_path: Path
+) -> None:
+    again = unfold(said("right"))[1:]
+    for event in again:
+        kind = event.WhichOneof("event")
+        if kind != "completed":
+            getattr(event, str(kind)).part_index += 1
+    fallback = Event(fallback_started=v1.FallbackStarted(first_valid_part_index=1, provider="two"))
+    peer.will(*deltas("wr", "ong and longer"), fallback, *again)
+    with client.stream("m", "x") as stream:
+        assert stream.save_to(tmp_path / "answer.txt").text == "right"
+    assert (tmp_path / "answer.txt").read_text() == "right"
+
+
 def test_save_to_shows_the_text_while_it_grows(peer: Peer, tmp_path: Path) -> None:
     peer.will(*deltas("Hel"), Stall())
     part = tmp_path / "answer.txt.part"

@@ -38,10 +38,13 @@ if TYPE_CHECKING:
     from parley.errors import CircuitOpen as CircuitOpen
     from parley.errors import ConnectionFailed as ConnectionFailed
     from parley.errors import ContextLengthExceeded as ContextLengthExceeded
+    from parley.errors import CostLimitExceeded as CostLimitExceeded
     from parley.errors import CredentialsRejected as CredentialsRejected
     from parley.errors import DeadlineExceeded as DeadlineExceeded
     from parley.errors import GatewayError as GatewayError
     from parley.errors import GatewayOverloaded as GatewayOverloaded
+    from parley.errors import IdempotencyKeyReused as IdempotencyKeyReused
+    from parley.errors import IdempotentRequestInProgress as IdempotentRequestInProgress
     from parley.errors import InvalidOutput as InvalidOutput
     from parley.errors import InvalidRequest as InvalidRequest
     from parley.errors import MessageTooLarge as MessageTooLarge
@@ -55,7 +58,12 @@ if TYPE_CHECKING:
     from parley.errors import QuotaExhausted as QuotaExhausted
     from parley.errors import RateLimited as RateLimited
     from parley.errors import RequestTooLarge as RequestTooLarge
+    from parley.errors import ResponseCancelled as ResponseCancelled
+    from parley.errors import ResponseNotFound as ResponseNotFound
+    from parley.errors import ResumeWindowExpired as ResumeWindowExpired
+    from parley.errors import SequenceOutOfRange as SequenceOutOfRange
     from parley.errors import ShuttingDown as ShuttingDown
+    from parley.errors import SlowConsumer as SlowConsumer
     from parley.errors import StreamInterrupted as StreamInterrupted
     from parley.errors import Truncated as Truncated
     from parley.errors import TurnLimitReached as TurnLimitReached
@@ -83,11 +91,14 @@ _NAMES = {
     "channel": "service_config",
     "content": "assistant audio cached developer document image message system tool_result user",
     "errors": (
-        "AttemptTimeout Bug Cancelled CircuitOpen ConnectionFailed ContextLengthExceeded CredentialsRejected "
-        "DeadlineExceeded GatewayError GatewayOverloaded InvalidOutput InvalidRequest MessageTooLarge ModelNotFound "
+        "AttemptTimeout Bug Cancelled CircuitOpen ConnectionFailed ContextLengthExceeded CostLimitExceeded "
+        "CredentialsRejected "
+        "DeadlineExceeded GatewayError GatewayOverloaded IdempotencyKeyReused IdempotentRequestInProgress "
+        "InvalidOutput InvalidRequest MessageTooLarge ModelNotFound "
         "OperationUnsupported Overloaded "
         "PageTokenInvalid ParleyError PromptBlocked ProtocolError QuotaExhausted RateLimited RequestTooLarge "
-        "ShuttingDown StreamInterrupted Truncated TurnLimitReached Unavailable UnsupportedParameter Violation"
+        "ResponseCancelled ResponseNotFound ResumeWindowExpired SequenceOutOfRange ShuttingDown SlowConsumer "
+        "StreamInterrupted Truncated TurnLimitReached Unavailable UnsupportedParameter Violation"
     ),
     "health": "Health",
     "progress": "Progress",

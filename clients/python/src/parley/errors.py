@@ -7,12 +7,20 @@
     │   │   ├── OperationUnsupported                          the model does not do this operation
     │   │   ├── ContextLengthExceeded                         the prompt does not fit the window
     │   │   ├── RequestTooLarge                               the provider found the body too large
+    │   │   ├── IdempotencyKeyReused                          the idempotency key belongs to another request
     │   │   └── PageTokenInvalid
     │   ├── ModelNotFound                NOT_FOUND
+    │   ├── ResponseNotFound             NOT_FOUND            you have no resumable response with that ID
+    │   ├── ResumeWindowExpired          FAILED_PRECONDITION  what you ask for of a response is no longer kept
+    │   ├── SequenceOutOfRange           OUT_OF_RANGE         a response has not come as far as you resume it from
+    │   ├── ResponseCancelled            CANCELLED            CancelChat stopped the response
+    │   ├── SlowConsumer                 RESOURCE_EXHAUSTED   you read the stream too slowly for the gateway to wait
     │   ├── CredentialsRejected          FAILED_PRECONDITION  the provider refuses the gateway's key: call its operator
     │   ├── PromptBlocked                FAILED_PRECONDITION  a safety filter refused the input
     │   ├── RateLimited                  RESOURCE_EXHAUSTED   wait `retry_after` seconds, then try again
     │   ├── QuotaExhausted               RESOURCE_EXHAUSTED   no waiting helps: the account is out of money
+    │   ├── CostLimitExceeded            RESOURCE_EXHAUSTED   the call should cost more than `max_cost_nano_usd`
+    │   ├── IdempotentRequestInProgress  ABORTED              the call with this key runs; ask again when it is over
     │   ├── Unavailable                  UNAVAILABLE          try again in a moment
     │   │   ├── Overloaded
     │   │   ├── AttemptTimeout                                the provider took too long
@@ -172,6 +180,12 @@ class RequestTooLarge(InvalidRequest):
     reason = "REQUEST_TOO_LARGE"
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """You have used the idempotency key for another request."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
 class PageTokenInvalid(InvalidRequest):
     """A page token that this server did not give, or gave for other arguments."""
 
@@ -183,6 +197,41 @@ class ModelNotFound(GatewayError):
 
     code = Code.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
+
+
+class ResponseNotFound(GatewayError):
+    """You have no resumable response with that ID."""
+
+    code = Code.NOT_FOUND
+    reason = "RESPONSE_NOT_FOUND"
+
+
+class ResumeWindowExpired(GatewayError):
+    """The response was there, but what you ask for is no longer kept."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "RESUME_WINDOW_EXPIRED"
+
+
+class SequenceOutOfRange(GatewayError):
+    """The response has not come as far as you resume it from."""
+
+    code = Code.OUT_OF_RANGE
+    reason = "SEQUENCE_OUT_OF_RANGE"
+
+
+class ResponseCancelled(GatewayError):
+    """CancelChat stopped the response."""
+
+    code = Code.CANCELLED
+    reason = "RESPONSE_CANCELLED"
+
+
+class SlowConsumer(GatewayError):
+    """You read the stream too slowly for the gateway to wait, or to keep what you have not read."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SLOW_CONSUMER"
 
 
 class CredentialsRejected(GatewayError):
@@ -212,6 +261,21 @@ class QuotaExhausted(GatewayError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "PROVIDER_QUOTA_EXHAUSTED"
+
+
+class CostLimitExceeded(GatewayError):
+    """The call should cost more than `routing.max_cost_nano_usd` allows. Nobody was asked."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "COST_LIMIT_EXCEEDED"
+
+
+class IdempotentRequestInProgress(GatewayError):
+    """A call with the same idempotency key is under way, and is too long to be joined: ask again when it is over."""
+
+    code = Code.ABORTED
+    reason = "IDEMPOTENT_REQUEST_IN_PROGRESS"
+    retryable = True
 
 
 class Unavailable(GatewayError):

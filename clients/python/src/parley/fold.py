@@ -51,6 +51,8 @@ class Fold:
 
     def __init__(self) -> None:
         self.complete = False
+        self.restarted = False
+        """Whether parts have been taken back: what was said of them before is not in the response."""
         self._head = v1.ChatResponse()
         self._parts: dict[int, _OpenPart] = {}
         self._logprobs: list[v1.TokenLogprob] = []
@@ -66,6 +68,8 @@ class Fold:
                 index = event.part_completed.part_index
                 opened = self._parts.setdefault(index, _OpenPart(event.part_completed.part))
                 opened.part = event.part_completed.part
+            case "fallback_started":
+                self._void(event.fallback_started.first_valid_part_index)
             case "usage":
                 self._head.usage.CopyFrom(event.usage)
             case "warning":
@@ -100,7 +104,16 @@ class Fold:
                 opened.fragments.append(delta.arguments_json)
             case "citation":
                 opened.citations.append(delta.citation)
-        self._logprobs.extend(delta.logprobs)
+        if delta.logprobs:
+            self._logprobs.extend(delta.logprobs)
+
+    def _void(self, below: int) -> None:
+        """Forget the parts below an index: another attempt says anew what they said."""
+        if below <= 0:
+            return
+        self.restarted = True
+        self._parts = {index: part for index, part in self._parts.items() if index >= below}
+        del self._logprobs[:]
 
     def _end(self, completed: v1.ResponseCompleted) -> None:
         self.complete = True

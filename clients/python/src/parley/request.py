@@ -56,9 +56,11 @@ class CommonArguments(TypedDict, total=False):
 
     `routing`: which targets may be tried. `metadata`: recorded with the call in traces. `provider_options`: wishes that
     the API has no word for, by provider: {"openai": {"store": False}}. `unsupported`: what to do with wishes that the
-    model cannot meet.
+    model cannot meet. `idempotency_key`: of calls with the same key only the first one asks a model, and all get its
+    answer.
     """
 
+    idempotency_key: str
     routing: v1.RoutingOptions
     metadata: Mapping[str, str]
     provider_options: Mapping[str, Mapping[str, Any]]
@@ -251,6 +253,8 @@ def _lay_common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, na
             request.routing.fallbacks.extend(targets)
         case "metadata":
             request.metadata.update(value)
+        case "idempotency_key":
+            request.idempotency_key = value
         case "end_user_id" if not isinstance(request, v1.RerankRequest):
             request.end_user_id = value
         case "provider_options":

@@ -21,6 +21,7 @@ import orjson
 
 from parley_server.core.errors import CredentialsRejected
 from parley_server.core.secret import Secret
+from parley_server.providers.auth.base import Auth
 from parley_server.providers.auth.tokens import Token, TokenAuth
 from parley_server.transports.base import Outgoing
 
@@ -103,7 +104,7 @@ def _query(query: str) -> str:
     return "&".join(f"{name}={value}" for name, value in pairs)
 
 
-class AwsAuth:
+class AwsAuth(Auth):
     """Signs requests for one region, with a key that lasts or with what a chain of sources gives.
 
     `service`: by which name a URL's service signs. `clock`: Unix time.

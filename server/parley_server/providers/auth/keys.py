@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from parley_server.core.secret import Secret
+from parley_server.providers.auth.base import Auth
 from parley_server.transports.base import Outgoing
 
 
-class _Lasting:
+class _Lasting(Auth):
     """A credential that does not change: what was refused once is refused again."""
 
     def rejected(self, _status: int) -> bool:

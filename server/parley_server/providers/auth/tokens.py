@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from parley import v1
 from parley_server.core.errors import CredentialsRejected, GatewayError, Unavailable
 from parley_server.core.secret import Secret
+from parley_server.providers.auth.base import Auth
 from parley_server.transports.base import Outgoing
 
 _FETCH_TIMEOUT = 30.0  # seconds; all callers wait for the same fetch, so it may not hang
@@ -38,7 +39,7 @@ class Token:
 _shown: ContextVar[Token | None] = ContextVar("the token that the request of this task carries", default=None)
 
 
-class TokenAuth:
+class TokenAuth(Auth):
     """`authorization: <scheme> <token>`, the token from `fetch`.
 
     `fetch` is called by one task at a time, never by that of a caller, and raises CredentialsRejected or Unavailable.

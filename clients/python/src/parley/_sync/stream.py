@@ -28,6 +28,9 @@ class Stream:
     Leaving the `with` block early cancels the call, and the work of the provider with it. All lenses read the same
     events: what one has taken the others do not see again, but `reply()` and `partial` know all of them. A stream that
     breaks raises a typed error; `partial` keeps what has arrived. One reader at a time; others may call `cancel()`.
+
+    A stream that may start again (`routing.mid_stream_fallback`) takes parts back with the event `fallback_started`:
+    text that was read before stays read, but `reply()`, `partial` and the file of `save_to` are without it.
     """
 
     def __init__(
@@ -90,6 +93,8 @@ class Stream:
             write(self.partial.text)
             for text in self:
                 write(text)
+            if self._fold.restarted:
+                write.become(self.partial.text)
         return self.partial
 
     def cancel(self) -> None:

@@ -32,7 +32,7 @@ from parley.v1 import tool_pb2 as parley_dot_v1_dot_tool__pb2
 from parley.v1 import usage_pb2 as parley_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14parley/v1/chat.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15parley/v1/cache.proto\x1a\x17parley/v1/content.proto\x1a\x1aparley/v1/generation.proto\x1a\x17parley/v1/routing.proto\x1a\x14parley/v1/tool.proto\x1a\x15parley/v1/usage.proto\"\xde\x05\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x08messages\x18\x02 \x03(\x0b\x32\x12.parley.v1.Message\x12\x1e\n\x05tools\x18\x03 \x03(\x0b\x32\x0f.parley.v1.Tool\x12*\n\x0btool_choice\x18\x04 \x01(\x0b\x32\x15.parley.v1.ToolChoice\x12,\n\x08sampling\x18\x05 \x01(\x0b\x32\x1a.parley.v1.SamplingOptions\x12.\n\treasoning\x18\x06 \x01(\x0b\x32\x1b.parley.v1.ReasoningOptions\x12(\n\x06output\x18\x07 \x01(\x0b\x32\x18.parley.v1.OutputOptions\x12\x33\n\x0cprompt_cache\x18\x08 \x01(\x0b\x32\x1d.parley.v1.PromptCacheOptions\x12*\n\x07routing\x18\n \x01(\x0b\x32\x19.parley.v1.RoutingOptions\x12\x36\n\x08metadata\x18\x0c \x03(\x0b\x32$.parley.v1.ChatRequest.MetadataEntry\x12\x13\n\x0b\x65nd_user_id\x18\r \x01(\t\x12N\n\x15provider_options_json\x18\x11 \x03(\x0b\x32/.parley.v1.ChatRequest.ProviderOptionsJsonEntry\x12\x38\n\x12unsupported_policy\x18\x12 \x01(\x0e\x32\x1c.parley.v1.UnsupportedPolicy\x12!\n\x19include_provider_response\x18\x15 \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a:\n\x18ProviderOptionsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9b\x03\n\x0c\x43hatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x07message\x18\x04 \x01(\x0b\x32\x12.parley.v1.Message\x12.\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x17.parley.v1.FinishReason\x12\x1c\n\x14native_finish_reason\x18\x06 \x01(\t\x12\x15\n\rstop_sequence\x18\x07 \x01(\t\x12)\n\x08logprobs\x18\x08 \x03(\x0b\x32\x17.parley.v1.TokenLogprob\x12\x1f\n\x05usage\x18\t \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\n \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12$\n\x08warnings\x18\x0b \x03(\x0b\x32\x12.parley.v1.Warning\x12\x1e\n\x16provider_response_json\x18\x0c \x01(\t\"r\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x13\n\x0btoken_bytes\x18\x03 \x01(\x0c\x12-\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x17.parley.v1.TokenLogprob\"7\n\x07Warning\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"r\n\x11StreamChatRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x16.parley.v1.ChatRequestH\x00\x12)\n\x07options\x18\x03 \x01(\x0b\x32\x18.parley.v1.StreamOptionsB\x07\n\x05start\"\x93\x01\n\rStreamOptions\x12\x15\n\rusage_updates\x18\x02 \x01(\x08\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63oalesce_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x96\x03\n\x12StreamChatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12-\n\x07started\x18\x02 \x01(\x0b\x32\x1a.parley.v1.ResponseStartedH\x00\x12.\n\x0cpart_started\x18\x03 \x01(\x0b\x32\x16.parley.v1.PartStartedH\x00\x12*\n\npart_delta\x18\x04 \x01(\x0b\x32\x14.parley.v1.PartDeltaH\x00\x12\x32\n\x0epart_completed\x18\x05 \x01(\x0b\x32\x18.parley.v1.PartCompletedH\x00\x12!\n\x05usage\x18\x06 \x01(\x0b\x32\x10.parley.v1.UsageH\x00\x12%\n\x07warning\x18\x08 \x01(\x0b\x32\x12.parley.v1.WarningH\x00\x12)\n\theartbeat\x18\t \x01(\x0b\x32\x14.parley.v1.HeartbeatH\x00\x12\x31\n\tcompleted\x18\n \x01(\x0b\x32\x1c.parley.v1.ResponseCompletedH\x00\x42\x07\n\x05\x65vent\"\x90\x01\n\x0fResponseStarted\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x16\n\x0eprovider_model\x18\x05 \x01(\t\"@\n\x0bPartStarted\x12\x12\n\npart_index\x18\x01 \x01(\x05\x12\x1d\n\x04part\x18\x02 \x01(\x0b\x32\x0f.parley.v1.Part\"\xbb\x01\n\tPartDelta\x12\x12\n\npart_index\x18\x01 \x01(\x05\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12\x18\n\x0e\x61rguments_json\x18\x05 \x01(\tH\x00\x12\'\n\x08\x63itation\x18\x07 \x01(\x0b\x32\x13.parley.v1.CitationH\x00\x12)\n\x08logprobs\x18\n \x03(\x0b\x32\x17.parley.v1.TokenLogprobB\x07\n\x05\x64\x65lta\"B\n\rPartCompleted\x12\x12\n\npart_index\x18\x01 \x01(\x05\x12\x1d\n\x04part\x18\x02 \x01(\x0b\x32\x0f.parley.v1.Part\"\x0b\n\tHeartbeat\"\xe4\x01\n\x11ResponseCompleted\x12.\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x17.parley.v1.FinishReason\x12\x1c\n\x14native_finish_reason\x18\x02 \x01(\t\x12\x15\n\rstop_sequence\x18\x03 \x01(\t\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\x05 \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12$\n\x08warnings\x18\x06 \x03(\x0b\x32\x12.parley.v1.Warning*r\n\x11UnsupportedPolicy\x12\"\n\x1eUNSUPPORTED_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18UNSUPPORTED_POLICY_ERROR\x10\x01\x12\x1b\n\x17UNSUPPORTED_POLICY_WARN\x10\x02*\xcf\x02\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_TOOL_CALL\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x19\n\x15\x46INISH_REASON_REFUSAL\x10\x05\x12\x17\n\x13\x46INISH_REASON_PAUSE\x10\x06\x12\x1c\n\x18\x46INISH_REASON_COMPACTION\x10\x07\x12 \n\x1c\x46INISH_REASON_CONTEXT_WINDOW\x10\x08\x12\"\n\x1e\x46INISH_REASON_MALFORMED_OUTPUT\x10\t\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\nB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14parley/v1/chat.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15parley/v1/cache.proto\x1a\x17parley/v1/content.proto\x1a\x1aparley/v1/generation.proto\x1a\x17parley/v1/routing.proto\x1a\x14parley/v1/tool.proto\x1a\x15parley/v1/usage.proto\"\xf7\x05\n\x0b\x43hatRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12$\n\x08messages\x18\x02 \x03(\x0b\x32\x12.parley.v1.Message\x12\x1e\n\x05tools\x18\x03 \x03(\x0b\x32\x0f.parley.v1.Tool\x12*\n\x0btool_choice\x18\x04 \x01(\x0b\x32\x15.parley.v1.ToolChoice\x12,\n\x08sampling\x18\x05 \x01(\x0b\x32\x1a.parley.v1.SamplingOptions\x12.\n\treasoning\x18\x06 \x01(\x0b\x32\x1b.parley.v1.ReasoningOptions\x12(\n\x06output\x18\x07 \x01(\x0b\x32\x18.parley.v1.OutputOptions\x12\x33\n\x0cprompt_cache\x18\x08 \x01(\x0b\x32\x1d.parley.v1.PromptCacheOptions\x12*\n\x07routing\x18\n \x01(\x0b\x32\x19.parley.v1.RoutingOptions\x12\x36\n\x08metadata\x18\x0c \x03(\x0b\x32$.parley.v1.ChatRequest.MetadataEntry\x12\x13\n\x0b\x65nd_user_id\x18\r \x01(\t\x12N\n\x15provider_options_json\x18\x11 \x03(\x0b\x32/.parley.v1.ChatRequest.ProviderOptionsJsonEntry\x12\x38\n\x12unsupported_policy\x18\x12 \x01(\x0e\x32\x1c.parley.v1.UnsupportedPolicy\x12\x17\n\x0fidempotency_key\x18\x13 \x01(\t\x12!\n\x19include_provider_response\x18\x15 \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a:\n\x18ProviderOptionsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x9b\x03\n\x0c\x43hatResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x03 \x01(\t\x12#\n\x07message\x18\x04 \x01(\x0b\x32\x12.parley.v1.Message\x12.\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x17.parley.v1.FinishReason\x12\x1c\n\x14native_finish_reason\x18\x06 \x01(\t\x12\x15\n\rstop_sequence\x18\x07 \x01(\t\x12)\n\x08logprobs\x18\x08 \x03(\x0b\x32\x17.parley.v1.TokenLogprob\x12\x1f\n\x05usage\x18\t \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\n \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12$\n\x08warnings\x18\x0b \x03(\x0b\x32\x12.parley.v1.Warning\x12\x1e\n\x16provider_response_json\x18\x0c \x01(\t\"r\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\x12\x13\n\x0btoken_bytes\x18\x03 \x01(\x0c\x12-\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x17.parley.v1.TokenLogprob\"7\n\x07Warning\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\"\x9b\x01\n\x11StreamChatRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x16.parley.v1.ChatRequestH\x00\x12\'\n\x06resume\x18\x02 \x01(\x0b\x32\x15.parley.v1.ResumeFromH\x00\x12)\n\x07options\x18\x03 \x01(\x0b\x32\x18.parley.v1.StreamOptionsB\x07\n\x05start\"9\n\nResumeFrom\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05\"\xa6\x01\n\rStreamOptions\x12\x11\n\tresumable\x18\x01 \x01(\x08\x12\x15\n\rusage_updates\x18\x02 \x01(\x08\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11\x63oalesce_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xce\x03\n\x12StreamChatResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12-\n\x07started\x18\x02 \x01(\x0b\x32\x1a.parley.v1.ResponseStartedH\x00\x12.\n\x0cpart_started\x18\x03 \x01(\x0b\x32\x16.parley.v1.PartStartedH\x00\x12*\n\npart_delta\x18\x04 \x01(\x0b\x32\x14.parley.v1.PartDeltaH\x00\x12\x32\n\x0epart_completed\x18\x05 \x01(\x0b\x32\x18.parley.v1.PartCompletedH\x00\x12!\n\x05usage\x18\x06 \x01(\x0b\x32\x10.parley.v1.UsageH\x00\x12\x36\n\x10\x66\x61llback_started\x18\x07 \x01(\x0b\x32\x1a.parley.v1.FallbackStartedH\x00\x12%\n\x07warning\x18\x08 \x01(\x0b\x32\x12.parley.v1.WarningH\x00\x12)\n\theartbeat\x18\t \x01(\x0b\x32\x14.parley.v1.HeartbeatH\x00\x12\x31\n\tcompleted\x18\n \x01(\x0b\x32\x1c.parley.v1.ResponseCompletedH\x00\x42\x07\n\x05\x65vent\"\xc8\x01\n\x0fResponseStarted\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x16\n\x0eprovider_model\x18\x05 \x01(\t\x12\x36\n\x12resume_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x0bPartStarted\x12\x12\n\npart_index\x18\x01 \x01(\x05\x12\x1d\n\x04part\x18\x02 \x01(\x0b\x32\x0f.parley.v1.Part\"\xbb\x01\n\tPartDelta\x12\x12\n\npart_index\x18\x01 \x01(\x05\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12\x13\n\treasoning\x18\x03 \x01(\tH\x00\x12\x18\n\x0e\x61rguments_json\x18\x05 \x01(\tH\x00\x12\'\n\x08\x63itation\x18\x07 \x01(\x0b\x32\x13.parley.v1.CitationH\x00\x12)\n\x08logprobs\x18\n \x03(\x0b\x32\x17.parley.v1.TokenLogprobB\x07\n\x05\x64\x65lta\"B\n\rPartCompleted\x12\x12\n\npart_index\x18\x01 \x01(\x05\x12\x1d\n\x04part\x18\x02 \x01(\x0b\x32\x0f.parley.v1.Part\"~\n\x0f\x46\x61llbackStarted\x12*\n\x0e\x66\x61iled_attempt\x18\x01 \x01(\x0b\x32\x12.parley.v1.Attempt\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x1e\n\x16\x66irst_valid_part_index\x18\x04 \x01(\x05\"\x0b\n\tHeartbeat\"\xe4\x01\n\x11ResponseCompleted\x12.\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x17.parley.v1.FinishReason\x12\x1c\n\x14native_finish_reason\x18\x02 \x01(\t\x12\x15\n\rstop_sequence\x18\x03 \x01(\t\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\x05 \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12$\n\x08warnings\x18\x06 \x03(\x0b\x32\x12.parley.v1.Warning\"%\n\x0eGetChatRequest\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\"\xdc\x01\n\x0fGetChatResponse\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .parley.v1.GetChatResponse.State\x12)\n\x08response\x18\x02 \x01(\x0b\x32\x17.parley.v1.ChatResponse\"m\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_RUNNING\x10\x01\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x13\n\x0fSTATE_CANCELLED\x10\x04\"(\n\x11\x43\x61ncelChatRequest\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\"5\n\x12\x43\x61ncelChatResponse\x12\x1f\n\x05usage\x18\x01 \x01(\x0b\x32\x10.parley.v1.Usage*r\n\x11UnsupportedPolicy\x12\"\n\x1eUNSUPPORTED_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18UNSUPPORTED_POLICY_ERROR\x10\x01\x12\x1b\n\x17UNSUPPORTED_POLICY_WARN\x10\x02*\xcf\x02\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_TOOL_CALL\x10\x03\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x04\x12\x19\n\x15\x46INISH_REASON_REFUSAL\x10\x05\x12\x17\n\x13\x46INISH_REASON_PAUSE\x10\x06\x12\x1c\n\x18\x46INISH_REASON_COMPACTION\x10\x07\x12 \n\x1c\x46INISH_REASON_CONTEXT_WINDOW\x10\x08\x12\"\n\x1e\x46INISH_REASON_MALFORMED_OUTPUT\x10\t\x12\x17\n\x13\x46INISH_REASON_ERROR\x10\nB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,38 +44,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATREQUEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_CHATREQUEST_PROVIDEROPTIONSJSONENTRY']._loaded_options = None
   _globals['_CHATREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_options = b'8\001'
-  _globals['_UNSUPPORTEDPOLICY']._serialized_start=2960
-  _globals['_UNSUPPORTEDPOLICY']._serialized_end=3074
-  _globals['_FINISHREASON']._serialized_start=3077
-  _globals['_FINISHREASON']._serialized_end=3412
+  _globals['_UNSUPPORTEDPOLICY']._serialized_start=3704
+  _globals['_UNSUPPORTEDPOLICY']._serialized_end=3818
+  _globals['_FINISHREASON']._serialized_start=3821
+  _globals['_FINISHREASON']._serialized_end=4156
   _globals['_CHATREQUEST']._serialized_start=247
-  _globals['_CHATREQUEST']._serialized_end=981
-  _globals['_CHATREQUEST_METADATAENTRY']._serialized_start=874
-  _globals['_CHATREQUEST_METADATAENTRY']._serialized_end=921
-  _globals['_CHATREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_start=923
-  _globals['_CHATREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_end=981
-  _globals['_CHATRESPONSE']._serialized_start=984
-  _globals['_CHATRESPONSE']._serialized_end=1395
-  _globals['_TOKENLOGPROB']._serialized_start=1397
-  _globals['_TOKENLOGPROB']._serialized_end=1511
-  _globals['_WARNING']._serialized_start=1513
-  _globals['_WARNING']._serialized_end=1568
-  _globals['_STREAMCHATREQUEST']._serialized_start=1570
-  _globals['_STREAMCHATREQUEST']._serialized_end=1684
-  _globals['_STREAMOPTIONS']._serialized_start=1687
-  _globals['_STREAMOPTIONS']._serialized_end=1834
-  _globals['_STREAMCHATRESPONSE']._serialized_start=1837
-  _globals['_STREAMCHATRESPONSE']._serialized_end=2243
-  _globals['_RESPONSESTARTED']._serialized_start=2246
-  _globals['_RESPONSESTARTED']._serialized_end=2390
-  _globals['_PARTSTARTED']._serialized_start=2392
-  _globals['_PARTSTARTED']._serialized_end=2456
-  _globals['_PARTDELTA']._serialized_start=2459
-  _globals['_PARTDELTA']._serialized_end=2646
-  _globals['_PARTCOMPLETED']._serialized_start=2648
-  _globals['_PARTCOMPLETED']._serialized_end=2714
-  _globals['_HEARTBEAT']._serialized_start=2716
-  _globals['_HEARTBEAT']._serialized_end=2727
-  _globals['_RESPONSECOMPLETED']._serialized_start=2730
-  _globals['_RESPONSECOMPLETED']._serialized_end=2958
+  _globals['_CHATREQUEST']._serialized_end=1006
+  _globals['_CHATREQUEST_METADATAENTRY']._serialized_start=899
+  _globals['_CHATREQUEST_METADATAENTRY']._serialized_end=946
+  _globals['_CHATREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_start=948
+  _globals['_CHATREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_end=1006
+  _globals['_CHATRESPONSE']._serialized_start=1009
+  _globals['_CHATRESPONSE']._serialized_end=1420
+  _globals['_TOKENLOGPROB']._serialized_start=1422
+  _globals['_TOKENLOGPROB']._serialized_end=1536
+  _globals['_WARNING']._serialized_start=1538
+  _globals['_WARNING']._serialized_end=1593
+  _globals['_STREAMCHATREQUEST']._serialized_start=1596
+  _globals['_STREAMCHATREQUEST']._serialized_end=1751
+  _globals['_RESUMEFROM']._serialized_start=1753
+  _globals['_RESUMEFROM']._serialized_end=1810
+  _globals['_STREAMOPTIONS']._serialized_start=1813
+  _globals['_STREAMOPTIONS']._serialized_end=1979
+  _globals['_STREAMCHATRESPONSE']._serialized_start=1982
+  _globals['_STREAMCHATRESPONSE']._serialized_end=2444
+  _globals['_RESPONSESTARTED']._serialized_start=2447
+  _globals['_RESPONSESTARTED']._serialized_end=2647
+  _globals['_PARTSTARTED']._serialized_start=2649
+  _globals['_PARTSTARTED']._serialized_end=2713
+  _globals['_PARTDELTA']._serialized_start=2716
+  _globals['_PARTDELTA']._serialized_end=2903
+  _globals['_PARTCOMPLETED']._serialized_start=2905
+  _globals['_PARTCOMPLETED']._serialized_end=2971
+  _globals['_FALLBACKSTARTED']._serialized_start=2973
+  _globals['_FALLBACKSTARTED']._serialized_end=3099
+  _globals['_HEARTBEAT']._serialized_start=3101
+  _globals['_HEARTBEAT']._serialized_end=3112
+  _globals['_RESPONSECOMPLETED']._serialized_start=3115
+  _globals['_RESPONSECOMPLETED']._serialized_end=3343
+  _globals['_GETCHATREQUEST']._serialized_start=3345
+  _globals['_GETCHATREQUEST']._serialized_end=3382
+  _globals['_GETCHATRESPONSE']._serialized_start=3385
+  _globals['_GETCHATRESPONSE']._serialized_end=3605
+  _globals['_GETCHATRESPONSE_STATE']._serialized_start=3496
+  _globals['_GETCHATRESPONSE_STATE']._serialized_end=3605
+  _globals['_CANCELCHATREQUEST']._serialized_start=3607
+  _globals['_CANCELCHATREQUEST']._serialized_end=3647
+  _globals['_CANCELCHATRESPONSE']._serialized_start=3649
+  _globals['_CANCELCHATRESPONSE']._serialized_end=3702
 # @@protoc_insertion_point(module_scope)

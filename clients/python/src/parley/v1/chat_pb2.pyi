@@ -169,6 +169,7 @@ class ChatRequest(_message.Message):
     END_USER_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_POLICY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     INCLUDE_PROVIDER_RESPONSE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model, as ListModels gives it: provider/name ("openai/gpt-5.1"). A bare name is accepted when exactly one configured
@@ -178,6 +179,13 @@ class ChatRequest(_message.Message):
     """Stable pseudonym of the end user, passed to providers for abuse checks; at most 128 characters."""
     unsupported_policy: Global___UnsupportedPolicy.ValueType
     """What to do with wishes the model cannot meet."""
+    idempotency_key: _builtins.str
+    """Key that makes it safe to send the request again; up to 255 printable ASCII characters. Metadata `idempotency-key`
+    means the same, and must be equal if both are set. While the first call with a key runs, and for some time after it
+    has ended (10 minutes unless configured otherwise), another one gets the same answer and asks no provider: warning
+    IDEMPOTENT_REPLAY, and usage with SOURCE_CACHE. With another request it is INVALID_ARGUMENT with reason
+    IDEMPOTENCY_KEY_REUSED. Failures are not remembered, except that of a stream which had content.
+    """
     include_provider_response: _builtins.bool
     """Return the raw body of the provider in provider_response_json (Chat only; a stream has no one body and warns)."""
     @_builtins.property
@@ -240,11 +248,12 @@ class ChatRequest(_message.Message):
         end_user_id: _builtins.str = ...,
         provider_options_json: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unsupported_policy: Global___UnsupportedPolicy.ValueType = ...,
+        idempotency_key: _builtins.str = ...,
         include_provider_response: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "prompt_cache", b"prompt_cache", "reasoning", b"reasoning", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_user_id", b"end_user_id", "include_provider_response", b"include_provider_response", "messages", b"messages", "metadata", b"metadata", "model", b"model", "output", b"output", "prompt_cache", b"prompt_cache", "provider_options_json", b"provider_options_json", "reasoning", b"reasoning", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice", "tools", b"tools", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_user_id", b"end_user_id", "idempotency_key", b"idempotency_key", "include_provider_response", b"include_provider_response", "messages", b"messages", "metadata", b"metadata", "model", b"model", "output", b"output", "prompt_cache", b"prompt_cache", "provider_options_json", b"provider_options_json", "reasoning", b"reasoning", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice", "tools", b"tools", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,7 +303,9 @@ class ChatResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> _usage_pb2.Usage:
-        """Usage and cost of the attempt that answered; failed attempts have theirs in route.attempts."""
+        """Usage and cost of the attempt that answered, and of those that had begun to and broke off, where another one went on
+        (`routing.mid_stream_fallback`); other failed attempts have theirs in route.attempts.
+        """
 
     @_builtins.property
     def route(self) -> _routing_pb2.RouteInfo:
@@ -401,10 +412,15 @@ class StreamChatRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> Global___ChatRequest:
         """A new response."""
+
+    @_builtins.property
+    def resume(self) -> Global___ResumeFrom:
+        """The rest of a resumable stream."""
 
     @_builtins.property
     def options(self) -> Global___StreamOptions:
@@ -414,27 +430,68 @@ class StreamChatRequest(_message.Message):
         self,
         *,
         request: Global___ChatRequest | None = ...,
+        resume: Global___ResumeFrom | None = ...,
         options: Global___StreamOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "request", b"request", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "request", b"request", "resume", b"resume", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "request", b"request", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "request", b"request", "resume", b"resume", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["request"]  # noqa: Y015
+    _WhichOneofReturnType_start: _TypeAlias = _typing.Literal["request", "resume"]  # noqa: Y015
     _WhichOneofArgType_start: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_start) -> _WhichOneofReturnType_start | None: ...
 
 Global___StreamChatRequest: _TypeAlias = StreamChatRequest  # noqa: Y015
 
 @_typing.final
-class StreamOptions(_message.Message):
-    """Options of a stream."""
+class ResumeFrom(_message.Message):
+    """Where to go on with a stream that was begun as `resumable`. What follows is sent with the numbers it had, then live; a
+    stream that failed ends with its status again. Several calls may follow one stream at once. Ending the call that began
+    it, or any that follows, does not end the generation: CancelChat does.
+
+    NOT_FOUND with reason RESPONSE_NOT_FOUND if this caller has no such stream; FAILED_PRECONDITION with reason
+    RESUME_WINDOW_EXPIRED if its events are no longer kept; OUT_OF_RANGE with reason SEQUENCE_OUT_OF_RANGE if it has not
+    come as far as after_sequence.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    RESPONSE_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    response_id: _builtins.str
+    """Response ID, from ResponseStarted. It is no credential: only the caller that began the stream can resume it.
+    Required; at most 128 characters.
+    """
+    after_sequence: _builtins.int
+    """Last sequence that was received; 0 replays everything. At least 0."""
+    def __init__(
+        self,
+        *,
+        response_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "response_id", b"response_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeFrom: _TypeAlias = ResumeFrom  # noqa: Y015
+
+@_typing.final
+class StreamOptions(_message.Message):
+    """Options of a stream. With `resume` only heartbeat_interval counts: the others belong to the call that began it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESUMABLE_FIELD_NUMBER: _builtins.int
     USAGE_UPDATES_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     COALESCE_INTERVAL_FIELD_NUMBER: _builtins.int
+    resumable: _builtins.bool
+    """Keep the events for ResumeFrom and GetChat, and go on generating when the client is gone: until the answer is
+    complete, the deadline of this call is over (the server's longest if it has none), or CancelChat.
+    """
     usage_updates: _builtins.bool
     """Send cumulative usage whenever the provider reports it, not only at the end."""
     @_builtins.property
@@ -450,13 +507,14 @@ class StreamOptions(_message.Message):
     def __init__(
         self,
         *,
+        resumable: _builtins.bool = ...,
         usage_updates: _builtins.bool = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
         coalesce_interval: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["coalesce_interval", b"coalesce_interval", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coalesce_interval", b"coalesce_interval", "heartbeat_interval", b"heartbeat_interval", "usage_updates", b"usage_updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coalesce_interval", b"coalesce_interval", "heartbeat_interval", b"heartbeat_interval", "resumable", b"resumable", "usage_updates", b"usage_updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,8 +525,9 @@ class StreamChatResponse(_message.Message):
     """One event of a stream.
 
     The order is: started, then for each part part_started, part_delta (any number), part_completed, and last completed,
-    after which the status is OK. Usage, warning and heartbeat events may come in between. A stream that ends with OK always
-    had `completed`; every failure is a gRPC status, never an event. Strings of deltas are appended: the whole part is the
+    after which the status is OK. Usage, warning, heartbeat and fallback_started events may come in between; where parts
+    become void by the latter, part_completed of the one that was open does not come. A stream that ends with OK always had
+    `completed`; every failure is a gRPC status, never an event. Strings of deltas are appended: the whole part is the
     concatenation of its deltas. Deltas break at code-point boundaries and no delta event exceeds 1 MiB (what cannot be cut,
     a block of a provider or its replay state, comes whole in part_completed).
     """
@@ -481,6 +540,7 @@ class StreamChatResponse(_message.Message):
     PART_DELTA_FIELD_NUMBER: _builtins.int
     PART_COMPLETED_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    FALLBACK_STARTED_FIELD_NUMBER: _builtins.int
     WARNING_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
@@ -507,6 +567,10 @@ class StreamChatResponse(_message.Message):
         """Cumulative usage; replaces what came before."""
 
     @_builtins.property
+    def fallback_started(self) -> Global___FallbackStarted:
+        """Another attempt goes on with the answer, because the one before broke off."""
+
+    @_builtins.property
     def warning(self) -> Global___Warning:
         """Note about the request."""
 
@@ -527,15 +591,16 @@ class StreamChatResponse(_message.Message):
         part_delta: Global___PartDelta | None = ...,
         part_completed: Global___PartCompleted | None = ...,
         usage: _usage_pb2.Usage | None = ...,
+        fallback_started: Global___FallbackStarted | None = ...,
         warning: Global___Warning | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         completed: Global___ResponseCompleted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "heartbeat", b"heartbeat", "part_completed", b"part_completed", "part_delta", b"part_delta", "part_started", b"part_started", "started", b"started", "usage", b"usage", "warning", b"warning"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "fallback_started", b"fallback_started", "heartbeat", b"heartbeat", "part_completed", b"part_completed", "part_delta", b"part_delta", "part_started", b"part_started", "started", b"started", "usage", b"usage", "warning", b"warning"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "heartbeat", b"heartbeat", "part_completed", b"part_completed", "part_delta", b"part_delta", "part_started", b"part_started", "sequence", b"sequence", "started", b"started", "usage", b"usage", "warning", b"warning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "fallback_started", b"fallback_started", "heartbeat", b"heartbeat", "part_completed", b"part_completed", "part_delta", b"part_delta", "part_started", b"part_started", "sequence", b"sequence", "started", b"started", "usage", b"usage", "warning", b"warning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "part_started", "part_delta", "part_completed", "usage", "warning", "heartbeat", "completed"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["started", "part_started", "part_delta", "part_completed", "usage", "fallback_started", "warning", "heartbeat", "completed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -552,6 +617,7 @@ class ResponseStarted(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PROVIDER_FIELD_NUMBER: _builtins.int
     PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
+    RESUME_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     response_id: _builtins.str
     """Gateway response ID."""
     model: _builtins.str
@@ -564,6 +630,12 @@ class ResponseStarted(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the gateway received the request."""
 
+    @_builtins.property
+    def resume_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when, at least, the stream can be resumed; unset if it cannot. The time begins anew when the stream ends. What
+        is kept is bounded in size as well: a gateway short of memory forgets finished streams earlier, oldest first.
+        """
+
     def __init__(
         self,
         *,
@@ -572,10 +644,11 @@ class ResponseStarted(_message.Message):
         model: _builtins.str = ...,
         provider: _builtins.str = ...,
         provider_model: _builtins.str = ...,
+        resume_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "resume_expire_time", b"resume_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model", b"model", "provider", b"provider", "provider_model", b"provider_model", "response_id", b"response_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model", b"model", "provider", b"provider", "provider_model", b"provider_model", "response_id", b"response_id", "resume_expire_time", b"resume_expire_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -688,6 +761,42 @@ class PartCompleted(_message.Message):
 Global___PartCompleted: _TypeAlias = PartCompleted  # noqa: Y015
 
 @_typing.final
+class FallbackStarted(_message.Message):
+    """Another attempt goes on with the answer (`routing.mid_stream_fallback`)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILED_ATTEMPT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    FIRST_VALID_PART_INDEX_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """Short name of the provider that goes on."""
+    model: _builtins.str
+    """Its model, where it has said so already."""
+    first_valid_part_index: _builtins.int
+    """Parts below this index are void, as if they had never come; 0: none is."""
+    @_builtins.property
+    def failed_attempt(self) -> _routing_pb2.Attempt:
+        """The attempt that broke off."""
+
+    def __init__(
+        self,
+        *,
+        failed_attempt: _routing_pb2.Attempt | None = ...,
+        provider: _builtins.str = ...,
+        model: _builtins.str = ...,
+        first_valid_part_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_attempt", b"failed_attempt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_attempt", b"failed_attempt", "first_valid_part_index", b"first_valid_part_index", "model", b"model", "provider", b"provider"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FallbackStarted: _TypeAlias = FallbackStarted  # noqa: Y015
+
+@_typing.final
 class Heartbeat(_message.Message):
     """Keeps idle timers from firing."""
 
@@ -751,3 +860,130 @@ class ResponseCompleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResponseCompleted: _TypeAlias = ResponseCompleted  # noqa: Y015
+
+@_typing.final
+class GetChatRequest(_message.Message):
+    """Request of GetChat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_ID_FIELD_NUMBER: _builtins.int
+    response_id: _builtins.str
+    """Response ID of a resumable stream. Required; at most 128 characters."""
+    def __init__(
+        self,
+        *,
+        response_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_id", b"response_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChatRequest: _TypeAlias = GetChatRequest  # noqa: Y015
+
+@_typing.final
+class GetChatResponse(_message.Message):
+    """Response of GetChat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[GetChatResponse._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: GetChatResponse._State.ValueType  # 0
+        """Not set."""
+        STATE_RUNNING: GetChatResponse._State.ValueType  # 1
+        """It is being generated."""
+        STATE_SUCCEEDED: GetChatResponse._State.ValueType  # 2
+        """It is complete."""
+        STATE_FAILED: GetChatResponse._State.ValueType  # 3
+        """It failed; ResumeFrom tells the status."""
+        STATE_CANCELLED: GetChatResponse._State.ValueType  # 4
+        """It was cancelled by CancelChat."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper):
+        """States of a response."""
+
+    STATE_UNSPECIFIED: GetChatResponse.State.ValueType  # 0
+    """Not set."""
+    STATE_RUNNING: GetChatResponse.State.ValueType  # 1
+    """It is being generated."""
+    STATE_SUCCEEDED: GetChatResponse.State.ValueType  # 2
+    """It is complete."""
+    STATE_FAILED: GetChatResponse.State.ValueType  # 3
+    """It failed; ResumeFrom tells the status."""
+    STATE_CANCELLED: GetChatResponse.State.ValueType  # 4
+    """It was cancelled by CancelChat."""
+
+    STATE_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    state: Global___GetChatResponse.State.ValueType
+    """How the response stands."""
+    @_builtins.property
+    def response(self) -> Global___ChatResponse:
+        """What there is of it so far; without finish_reason unless it is complete."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___GetChatResponse.State.ValueType = ...,
+        response: Global___ChatResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response", b"response", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetChatResponse: _TypeAlias = GetChatResponse  # noqa: Y015
+
+@_typing.final
+class CancelChatRequest(_message.Message):
+    """Request of CancelChat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_ID_FIELD_NUMBER: _builtins.int
+    response_id: _builtins.str
+    """Response ID of a resumable stream. Required; at most 128 characters."""
+    def __init__(
+        self,
+        *,
+        response_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_id", b"response_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelChatRequest: _TypeAlias = CancelChatRequest  # noqa: Y015
+
+@_typing.final
+class CancelChatResponse(_message.Message):
+    """Response of CancelChat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def usage(self) -> _usage_pb2.Usage:
+        """Usage of the response until then; unset if nothing is known of it."""
+
+    def __init__(
+        self,
+        *,
+        usage: _usage_pb2.Usage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelChatResponse: _TypeAlias = CancelChatResponse  # noqa: Y015

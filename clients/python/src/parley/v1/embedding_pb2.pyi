@@ -101,6 +101,7 @@ class EmbedRequest(_message.Message):
     END_USER_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_POLICY_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model; required, at most 256 characters."""
     dimensions: _builtins.int
@@ -111,6 +112,8 @@ class EmbedRequest(_message.Message):
     """Stable pseudonym of the end user, passed to providers for abuse checks; at most 128 characters."""
     unsupported_policy: _chat_pb2.UnsupportedPolicy.ValueType
     """What to do with wishes the model cannot meet."""
+    idempotency_key: _builtins.str
+    """Key that makes it safe to send the request again, as in ChatRequest; up to 255 printable ASCII characters."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]:
         """Inputs, 1 to 2048; split over several provider calls where needed."""
@@ -141,10 +144,11 @@ class EmbedRequest(_message.Message):
         end_user_id: _builtins.str = ...,
         provider_options_json: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unsupported_policy: _chat_pb2.UnsupportedPolicy.ValueType = ...,
+        idempotency_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "encoding", b"encoding", "end_user_id", b"end_user_id", "inputs", b"inputs", "metadata", b"metadata", "model", b"model", "provider_options_json", b"provider_options_json", "routing", b"routing", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "encoding", b"encoding", "end_user_id", b"end_user_id", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "metadata", b"metadata", "model", b"model", "provider_options_json", b"provider_options_json", "routing", b"routing", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/error.proto\x12\tparley.v1\"\x86\x01\n\rProviderError\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\x05\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"}\n\x0fResponseFailure\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x05\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x1a\n\rcost_nano_usd\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_cost_nano_usdB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/error.proto\x12\tparley.v1\"\x86\x01\n\rProviderError\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\x05\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\x90\x01\n\x0fResponseFailure\x12\x13\n\x0bresponse_id\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x05\x12\x11\n\tresumable\x18\x03 \x01(\x08\x12\x10\n\x08\x61ttempts\x18\x04 \x01(\x05\x12\x1a\n\rcost_nano_usd\x18\x05 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_cost_nano_usdB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1'
   _globals['_PROVIDERERROR']._serialized_start=37
   _globals['_PROVIDERERROR']._serialized_end=171
-  _globals['_RESPONSEFAILURE']._serialized_start=173
-  _globals['_RESPONSEFAILURE']._serialized_end=298
+  _globals['_RESPONSEFAILURE']._serialized_start=174
+  _globals['_RESPONSEFAILURE']._serialized_end=318
 # @@protoc_insertion_point(module_scope)

@@ -72,12 +72,15 @@ class ResponseFailure(_message.Message):
 
     RESPONSE_ID_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RESUMABLE_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     COST_NANO_USD_FIELD_NUMBER: _builtins.int
     response_id: _builtins.str
     """Gateway response ID."""
     last_sequence: _builtins.int
     """Last sequence that was sent; 0 if none."""
+    resumable: _builtins.bool
+    """Whether ResumeFrom may get the rest from this gateway."""
     attempts: _builtins.int
     """Attempts made."""
     cost_nano_usd: _builtins.int
@@ -87,12 +90,13 @@ class ResponseFailure(_message.Message):
         *,
         response_id: _builtins.str = ...,
         last_sequence: _builtins.int = ...,
+        resumable: _builtins.bool = ...,
         attempts: _builtins.int = ...,
         cost_nano_usd: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "cost_nano_usd", b"cost_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "attempts", b"attempts", "cost_nano_usd", b"cost_nano_usd", "last_sequence", b"last_sequence", "response_id", b"response_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd", "attempts", b"attempts", "cost_nano_usd", b"cost_nano_usd", "last_sequence", b"last_sequence", "response_id", b"response_id", "resumable", b"resumable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost_nano_usd: _TypeAlias = _typing.Literal["cost_nano_usd"]  # noqa: Y015
     _WhichOneofArgType__cost_nano_usd: _TypeAlias = _typing.Literal["_cost_nano_usd", b"_cost_nano_usd"]  # noqa: Y015

@@ -28,7 +28,7 @@ from parley.v1 import model_pb2 as parley_dot_v1_dot_model__pb2
 from parley.v1 import rerank_pb2 as parley_dot_v1_dot_rerank__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/v1/gateway_service.proto\x12\tparley.v1\x1a\x14parley/v1/chat.proto\x1a\x19parley/v1/embedding.proto\x1a\x15parley/v1/model.proto\x1a\x16parley/v1/rerank.proto\"\x16\n\x14GetServerInfoRequest\"\x7f\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x11\n\tproviders\x18\x03 \x03(\t\x12\x19\n\x11max_request_bytes\x18\x04 \x01(\x05\x12\x15\n\rschema_digest\x18\x05 \x01(\t2\x84\x04\n\x0eGatewayService\x12\x37\n\x04\x43hat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\x12K\n\nStreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12:\n\x05\x45mbed\x12\x17.parley.v1.EmbedRequest\x1a\x18.parley.v1.EmbedResponse\x12=\n\x06Rerank\x12\x18.parley.v1.RerankRequest\x1a\x19.parley.v1.RerankResponse\x12N\n\nListModels\x12\x1c.parley.v1.ListModelsRequest\x1a\x1d.parley.v1.ListModelsResponse\"\x03\x90\x02\x01\x12H\n\x08GetModel\x12\x1a.parley.v1.GetModelRequest\x1a\x1b.parley.v1.GetModelResponse\"\x03\x90\x02\x01\x12W\n\rGetServerInfo\x12\x1f.parley.v1.GetServerInfoRequest\x1a .parley.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fparley/v1/gateway_service.proto\x12\tparley.v1\x1a\x14parley/v1/chat.proto\x1a\x19parley/v1/embedding.proto\x1a\x15parley/v1/model.proto\x1a\x16parley/v1/rerank.proto\"\x16\n\x14GetServerInfoRequest\"\xc7\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x11\n\tproviders\x18\x03 \x03(\t\x12\x19\n\x11max_request_bytes\x18\x04 \x01(\x05\x12\x15\n\rschema_digest\x18\x05 \x01(\t\x12\x17\n\x0f\x63onfig_revision\x18\x06 \x01(\x05\x12\x15\n\rconfig_digest\x18\x07 \x01(\t\x12\x16\n\x0e\x63onfig_refused\x18\x08 \x01(\x08\x32\x9b\x05\n\x0eGatewayService\x12\x37\n\x04\x43hat\x12\x16.parley.v1.ChatRequest\x1a\x17.parley.v1.ChatResponse\x12K\n\nStreamChat\x12\x1c.parley.v1.StreamChatRequest\x1a\x1d.parley.v1.StreamChatResponse0\x01\x12\x45\n\x07GetChat\x12\x19.parley.v1.GetChatRequest\x1a\x1a.parley.v1.GetChatResponse\"\x03\x90\x02\x01\x12N\n\nCancelChat\x12\x1c.parley.v1.CancelChatRequest\x1a\x1d.parley.v1.CancelChatResponse\"\x03\x90\x02\x02\x12:\n\x05\x45mbed\x12\x17.parley.v1.EmbedRequest\x1a\x18.parley.v1.EmbedResponse\x12=\n\x06Rerank\x12\x18.parley.v1.RerankRequest\x1a\x19.parley.v1.RerankResponse\x12N\n\nListModels\x12\x1c.parley.v1.ListModelsRequest\x1a\x1d.parley.v1.ListModelsResponse\"\x03\x90\x02\x01\x12H\n\x08GetModel\x12\x1a.parley.v1.GetModelRequest\x1a\x1b.parley.v1.GetModelResponse\"\x03\x90\x02\x01\x12W\n\rGetServerInfo\x12\x1f.parley.v1.GetServerInfoRequest\x1a .parley.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.v1.gateway_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1'
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetChat']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['GetChat']._serialized_options = b'\220\002\001'
+  _globals['_GATEWAYSERVICE'].methods_by_name['CancelChat']._loaded_options = None
+  _globals['_GATEWAYSERVICE'].methods_by_name['CancelChat']._serialized_options = b'\220\002\002'
   _globals['_GATEWAYSERVICE'].methods_by_name['ListModels']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['ListModels']._serialized_options = b'\220\002\001'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetModel']._loaded_options = None
@@ -44,8 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAYSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001'
   _globals['_GETSERVERINFOREQUEST']._serialized_start=142
   _globals['_GETSERVERINFOREQUEST']._serialized_end=164
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=166
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=293
-  _globals['_GATEWAYSERVICE']._serialized_start=296
-  _globals['_GATEWAYSERVICE']._serialized_end=812
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=167
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=366
+  _globals['_GATEWAYSERVICE']._serialized_start=369
+  _globals['_GATEWAYSERVICE']._serialized_end=1036
 # @@protoc_insertion_point(module_scope)

@@ -46,12 +46,23 @@ class GetServerInfoResponse(_message.Message):
     PROVIDERS_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     SCHEMA_DIGEST_FIELD_NUMBER: _builtins.int
+    CONFIG_REVISION_FIELD_NUMBER: _builtins.int
+    CONFIG_DIGEST_FIELD_NUMBER: _builtins.int
+    CONFIG_REFUSED_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Server version (semver)."""
     max_request_bytes: _builtins.int
     """Largest accepted request message in bytes."""
     schema_digest: _builtins.str
     """SHA-256 in lower-case hex over the serialised descriptors of parley.v1 that the server was built from."""
+    config_revision: _builtins.int
+    """How often the configuration was replaced since the start, counted from 1."""
+    config_digest: _builtins.str
+    """SHA-256 in lower-case hex over the configuration in use, credentials included by their own digests only. Gateways with
+    the same digest are set up alike.
+    """
+    config_refused: _builtins.bool
+    """A later configuration could not be used; the server's log says why."""
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What this server can do, kebab-case, such as "stream-chat". Test these, never the version."""
@@ -68,10 +79,13 @@ class GetServerInfoResponse(_message.Message):
         providers: _abc.Iterable[_builtins.str] | None = ...,
         max_request_bytes: _builtins.int = ...,
         schema_digest: _builtins.str = ...,
+        config_revision: _builtins.int = ...,
+        config_digest: _builtins.str = ...,
+        config_refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "max_request_bytes", b"max_request_bytes", "providers", b"providers", "schema_digest", b"schema_digest", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_digest", b"config_digest", "config_refused", b"config_refused", "config_revision", b"config_revision", "features", b"features", "max_request_bytes", b"max_request_bytes", "providers", b"providers", "schema_digest", b"schema_digest", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,6 +53,16 @@ class GatewayServiceStub:
                 request_serializer=parley_dot_v1_dot_chat__pb2.StreamChatRequest.SerializeToString,
                 response_deserializer=parley_dot_v1_dot_chat__pb2.StreamChatResponse.FromString,
                 _registered_method=True)
+        self.GetChat = channel.unary_unary(
+                '/parley.v1.GatewayService/GetChat',
+                request_serializer=parley_dot_v1_dot_chat__pb2.GetChatRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_chat__pb2.GetChatResponse.FromString,
+                _registered_method=True)
+        self.CancelChat = channel.unary_unary(
+                '/parley.v1.GatewayService/CancelChat',
+                request_serializer=parley_dot_v1_dot_chat__pb2.CancelChatRequest.SerializeToString,
+                response_deserializer=parley_dot_v1_dot_chat__pb2.CancelChatResponse.FromString,
+                _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/parley.v1.GatewayService/Embed',
                 request_serializer=parley_dot_v1_dot_embedding__pb2.EmbedRequest.SerializeToString,
@@ -96,7 +106,24 @@ class GatewayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamChat(self, request, context):
-        """Generates a response as a stream of events.
+        """Generates a response as a stream of events, or goes on with one that was interrupted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetChat(self, request, context):
+        """Gets the response of a resumable stream, complete or as far as it has come. NOT_FOUND with reason RESPONSE_NOT_FOUND
+        if this caller has none with that ID; FAILED_PRECONDITION with reason RESUME_WINDOW_EXPIRED if it, or the beginning
+        of it, is no longer kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelChat(self, request, context):
+        """Stops the generation of a resumable stream; calls that follow it end with CANCELLED and reason RESPONSE_CANCELLED. One
+        that is over stays as it is. The same errors as GetChat's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,6 +176,16 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.StreamChat,
                     request_deserializer=parley_dot_v1_dot_chat__pb2.StreamChatRequest.FromString,
                     response_serializer=parley_dot_v1_dot_chat__pb2.StreamChatResponse.SerializeToString,
+            ),
+            'GetChat': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChat,
+                    request_deserializer=parley_dot_v1_dot_chat__pb2.GetChatRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_chat__pb2.GetChatResponse.SerializeToString,
+            ),
+            'CancelChat': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelChat,
+                    request_deserializer=parley_dot_v1_dot_chat__pb2.CancelChatRequest.FromString,
+                    response_serializer=parley_dot_v1_dot_chat__pb2.CancelChatResponse.SerializeToString,
             ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
@@ -235,6 +272,60 @@ class GatewayService:
             '/parley.v1.GatewayService/StreamChat',
             parley_dot_v1_dot_chat__pb2.StreamChatRequest.SerializeToString,
             parley_dot_v1_dot_chat__pb2.StreamChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.GatewayService/GetChat',
+            parley_dot_v1_dot_chat__pb2.GetChatRequest.SerializeToString,
+            parley_dot_v1_dot_chat__pb2.GetChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelChat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.v1.GatewayService/CancelChat',
+            parley_dot_v1_dot_chat__pb2.CancelChatRequest.SerializeToString,
+            parley_dot_v1_dot_chat__pb2.CancelChatResponse.FromString,
             options,
             channel_credentials,
             insecure,

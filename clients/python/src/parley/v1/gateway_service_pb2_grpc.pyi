@@ -45,7 +45,16 @@ class GatewayServiceStub:
     Chat: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]
     """Generates a response."""
     StreamChat: _grpc.UnaryStreamMultiCallable[_chat_pb2.StreamChatRequest, _chat_pb2.StreamChatResponse]
-    """Generates a response as a stream of events."""
+    """Generates a response as a stream of events, or goes on with one that was interrupted."""
+    GetChat: _grpc.UnaryUnaryMultiCallable[_chat_pb2.GetChatRequest, _chat_pb2.GetChatResponse]
+    """Gets the response of a resumable stream, complete or as far as it has come. NOT_FOUND with reason RESPONSE_NOT_FOUND
+    if this caller has none with that ID; FAILED_PRECONDITION with reason RESUME_WINDOW_EXPIRED if it, or the beginning
+    of it, is no longer kept.
+    """
+    CancelChat: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CancelChatRequest, _chat_pb2.CancelChatResponse]
+    """Stops the generation of a resumable stream; calls that follow it end with CANCELLED and reason RESPONSE_CANCELLED. One
+    that is over stays as it is. The same errors as GetChat's.
+    """
     Embed: _grpc.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]
     """Turns inputs into vectors."""
     Rerank: _grpc.UnaryUnaryMultiCallable[_rerank_pb2.RerankRequest, _rerank_pb2.RerankResponse]
@@ -70,7 +79,16 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     Chat: _aio.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]  # type: ignore[assignment]
     """Generates a response."""
     StreamChat: _aio.UnaryStreamMultiCallable[_chat_pb2.StreamChatRequest, _chat_pb2.StreamChatResponse]  # type: ignore[assignment]
-    """Generates a response as a stream of events."""
+    """Generates a response as a stream of events, or goes on with one that was interrupted."""
+    GetChat: _aio.UnaryUnaryMultiCallable[_chat_pb2.GetChatRequest, _chat_pb2.GetChatResponse]  # type: ignore[assignment]
+    """Gets the response of a resumable stream, complete or as far as it has come. NOT_FOUND with reason RESPONSE_NOT_FOUND
+    if this caller has none with that ID; FAILED_PRECONDITION with reason RESUME_WINDOW_EXPIRED if it, or the beginning
+    of it, is no longer kept.
+    """
+    CancelChat: _aio.UnaryUnaryMultiCallable[_chat_pb2.CancelChatRequest, _chat_pb2.CancelChatResponse]  # type: ignore[assignment]
+    """Stops the generation of a resumable stream; calls that follow it end with CANCELLED and reason RESPONSE_CANCELLED. One
+    that is over stays as it is. The same errors as GetChat's.
+    """
     Embed: _aio.UnaryUnaryMultiCallable[_embedding_pb2.EmbedRequest, _embedding_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns inputs into vectors."""
     Rerank: _aio.UnaryUnaryMultiCallable[_rerank_pb2.RerankRequest, _rerank_pb2.RerankResponse]  # type: ignore[assignment]
@@ -104,7 +122,28 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.StreamChatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.StreamChatResponse], _abc.AsyncIterator[_chat_pb2.StreamChatResponse]]:
-        """Generates a response as a stream of events."""
+        """Generates a response as a stream of events, or goes on with one that was interrupted."""
+
+    @_abc_1.abstractmethod
+    def GetChat(
+        self,
+        request: _chat_pb2.GetChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.GetChatResponse, _abc.Awaitable[_chat_pb2.GetChatResponse]]:
+        """Gets the response of a resumable stream, complete or as far as it has come. NOT_FOUND with reason RESPONSE_NOT_FOUND
+        if this caller has none with that ID; FAILED_PRECONDITION with reason RESUME_WINDOW_EXPIRED if it, or the beginning
+        of it, is no longer kept.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelChat(
+        self,
+        request: _chat_pb2.CancelChatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.CancelChatResponse, _abc.Awaitable[_chat_pb2.CancelChatResponse]]:
+        """Stops the generation of a resumable stream; calls that follow it end with CANCELLED and reason RESPONSE_CANCELLED. One
+        that is over stays as it is. The same errors as GetChat's.
+        """
 
     @_abc_1.abstractmethod
     def Embed(

@@ -217,10 +217,11 @@ class Model(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DEPRECATE_TIME_FIELD_NUMBER: _builtins.int
     SHUTDOWN_TIME_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """What to put in requests: provider/name."""
+    """What to put in requests: provider/name, or the name of a route."""
     provider: _builtins.str
-    """Short name of the provider."""
+    """Short name of the provider; empty for a route."""
     provider_model: _builtins.str
     """The provider's own name of the model."""
     display_name: _builtins.str
@@ -234,7 +235,7 @@ class Model(_message.Message):
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do, kebab-case: tools, parallel-tools, json-schema, reasoning, prompt-cache, citations, logprobs,
-        system-turns (instructions in mid-conversation).
+        system-turns (instructions in mid-conversation), assistant-prefill (goes on with a last turn of its own).
         """
 
     @_builtins.property
@@ -265,6 +266,12 @@ class Model(_message.Message):
     def shutdown_time(self) -> _timestamp_pb2.Timestamp:
         """When it will be or was shut down."""
 
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that a route stands for, in the order of the configuration. What is said of the route's abilities and limits
+        is true of all of them.
+        """
+
     def __init__(
         self,
         *,
@@ -282,10 +289,11 @@ class Model(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         deprecate_time: _timestamp_pb2.Timestamp | None = ...,
         shutdown_time: _timestamp_pb2.Timestamp | None = ...,
+        targets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deprecate_time", b"deprecate_time", "limits", b"limits", "pricing", b"pricing", "shutdown_time", b"shutdown_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "create_time", b"create_time", "deprecate_time", b"deprecate_time", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "limits", b"limits", "operations", b"operations", "output_modalities", b"output_modalities", "pricing", b"pricing", "provider", b"provider", "provider_model", b"provider_model", "shutdown_time", b"shutdown_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "create_time", b"create_time", "deprecate_time", b"deprecate_time", "display_name", b"display_name", "id", b"id", "input_modalities", b"input_modalities", "limits", b"limits", "operations", b"operations", "output_modalities", b"output_modalities", "pricing", b"pricing", "provider", b"provider", "provider_model", b"provider_model", "shutdown_time", b"shutdown_time", "state", b"state", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

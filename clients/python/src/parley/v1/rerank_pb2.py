@@ -27,7 +27,7 @@ from parley.v1 import routing_pb2 as parley_dot_v1_dot_routing__pb2
 from parley.v1 import usage_pb2 as parley_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16parley/v1/rerank.proto\x12\tparley.v1\x1a\x14parley/v1/chat.proto\x1a\x17parley/v1/routing.proto\x1a\x15parley/v1/usage.proto\"\xff\x03\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\x12\n\x05top_n\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12$\n\x17max_tokens_per_document\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12*\n\x07routing\x18\x06 \x01(\x0b\x32\x19.parley.v1.RoutingOptions\x12\x38\n\x08metadata\x18\x07 \x03(\x0b\x32&.parley.v1.RerankRequest.MetadataEntry\x12P\n\x15provider_options_json\x18\x08 \x03(\x0b\x32\x31.parley.v1.RerankRequest.ProviderOptionsJsonEntry\x12\x38\n\x12unsupported_policy\x18\n \x01(\x0e\x32\x1c.parley.v1.UnsupportedPolicy\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a:\n\x18ProviderOptionsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_top_nB\x1a\n\x18_max_tokens_per_document\"\xc1\x01\n\x0eRerankResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x07results\x18\x02 \x03(\x0b\x32\x17.parley.v1.RerankResult\x12\x1f\n\x05usage\x18\x03 \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\x04 \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12\r\n\x05model\x18\x05 \x01(\t\x12$\n\x08warnings\x18\x06 \x03(\x0b\x32\x12.parley.v1.Warning\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16parley/v1/rerank.proto\x12\tparley.v1\x1a\x14parley/v1/chat.proto\x1a\x17parley/v1/routing.proto\x1a\x15parley/v1/usage.proto\"\x98\x04\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\x12\n\x05top_n\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12$\n\x17max_tokens_per_document\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12*\n\x07routing\x18\x06 \x01(\x0b\x32\x19.parley.v1.RoutingOptions\x12\x38\n\x08metadata\x18\x07 \x03(\x0b\x32&.parley.v1.RerankRequest.MetadataEntry\x12P\n\x15provider_options_json\x18\x08 \x03(\x0b\x32\x31.parley.v1.RerankRequest.ProviderOptionsJsonEntry\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\x12\x38\n\x12unsupported_policy\x18\n \x01(\x0e\x32\x1c.parley.v1.UnsupportedPolicy\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a:\n\x18ProviderOptionsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_top_nB\x1a\n\x18_max_tokens_per_document\"\xc1\x01\n\x0eRerankResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x07results\x18\x02 \x03(\x0b\x32\x17.parley.v1.RerankResult\x12\x1f\n\x05usage\x18\x03 \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\x04 \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12\r\n\x05model\x18\x05 \x01(\t\x12$\n\x08warnings\x18\x06 \x03(\x0b\x32\x12.parley.v1.Warning\",\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05score\x18\x02 \x01(\x01\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RERANKREQUEST_PROVIDEROPTIONSJSONENTRY']._loaded_options = None
   _globals['_RERANKREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_options = b'8\001'
   _globals['_RERANKREQUEST']._serialized_start=108
-  _globals['_RERANKREQUEST']._serialized_end=619
-  _globals['_RERANKREQUEST_METADATAENTRY']._serialized_start=474
-  _globals['_RERANKREQUEST_METADATAENTRY']._serialized_end=521
-  _globals['_RERANKREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_start=523
-  _globals['_RERANKREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_end=581
-  _globals['_RERANKRESPONSE']._serialized_start=622
-  _globals['_RERANKRESPONSE']._serialized_end=815
-  _globals['_RERANKRESULT']._serialized_start=817
-  _globals['_RERANKRESULT']._serialized_end=861
+  _globals['_RERANKREQUEST']._serialized_end=644
+  _globals['_RERANKREQUEST_METADATAENTRY']._serialized_start=499
+  _globals['_RERANKREQUEST_METADATAENTRY']._serialized_end=546
+  _globals['_RERANKREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_start=548
+  _globals['_RERANKREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_end=606
+  _globals['_RERANKRESPONSE']._serialized_start=647
+  _globals['_RERANKRESPONSE']._serialized_end=840
+  _globals['_RERANKRESULT']._serialized_start=842
+  _globals['_RERANKRESULT']._serialized_end=886
 # @@protoc_insertion_point(module_scope)

@@ -75,6 +75,7 @@ class RerankRequest(_message.Message):
     ROUTING_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_POLICY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model; required, at most 256 characters."""
@@ -84,6 +85,8 @@ class RerankRequest(_message.Message):
     """Most results, 1 or more; all documents if unset."""
     max_tokens_per_document: _builtins.int
     """Judge by this many tokens of each document at most, 1 or more; default of the provider if unset."""
+    idempotency_key: _builtins.str
+    """Key that makes it safe to send the request again, as in ChatRequest; up to 255 printable ASCII characters."""
     unsupported_policy: _chat_pb2.UnsupportedPolicy.ValueType
     """What to do with wishes the model cannot meet."""
     @_builtins.property
@@ -115,11 +118,12 @@ class RerankRequest(_message.Message):
         routing: _routing_pb2.RoutingOptions | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         provider_options_json: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        idempotency_key: _builtins.str = ...,
         unsupported_policy: _chat_pb2.UnsupportedPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_tokens_per_document", b"_max_tokens_per_document", "_top_n", b"_top_n", "max_tokens_per_document", b"max_tokens_per_document", "routing", b"routing", "top_n", b"top_n"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens_per_document", b"_max_tokens_per_document", "_top_n", b"_top_n", "documents", b"documents", "max_tokens_per_document", b"max_tokens_per_document", "metadata", b"metadata", "model", b"model", "provider_options_json", b"provider_options_json", "query", b"query", "routing", b"routing", "top_n", b"top_n", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_tokens_per_document", b"_max_tokens_per_document", "_top_n", b"_top_n", "documents", b"documents", "idempotency_key", b"idempotency_key", "max_tokens_per_document", b"max_tokens_per_document", "metadata", b"metadata", "model", b"model", "provider_options_json", b"provider_options_json", "query", b"query", "routing", b"routing", "top_n", b"top_n", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_tokens_per_document: _TypeAlias = _typing.Literal["max_tokens_per_document"]  # noqa: Y015
     _WhichOneofArgType__max_tokens_per_document: _TypeAlias = _typing.Literal["_max_tokens_per_document", b"_max_tokens_per_document"]  # noqa: Y015

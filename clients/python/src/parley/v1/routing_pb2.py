@@ -28,7 +28,7 @@ from parley.v1 import generation_pb2 as parley_dot_v1_dot_generation__pb2
 from parley.v1 import usage_pb2 as parley_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17parley/v1/routing.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1aparley/v1/generation.proto\x1a\x15parley/v1/usage.proto\"\xa2\x02\n\x0eRoutingOptions\x12,\n\tfallbacks\x18\x01 \x03(\x0b\x32\x19.parley.v1.FallbackTarget\x12\x19\n\x11\x61llowed_providers\x18\x03 \x03(\t\x12\x18\n\x10\x64\x65nied_providers\x18\x04 \x03(\t\x12\x19\n\x0cmax_attempts\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x66irst_output_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cservice_tier\x18\x0b \x01(\tB\x0f\n\r_max_attempts\"}\n\x0e\x46\x61llbackTarget\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\x08sampling\x18\x02 \x01(\x0b\x32\x1a.parley.v1.SamplingOptions\x12.\n\treasoning\x18\x03 \x01(\x0b\x32\x1b.parley.v1.ReasoningOptions\"\xab\x02\n\tRouteInfo\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1c\n\x14provider_response_id\x18\x03 \x01(\t\x12\x1b\n\x13provider_request_id\x18\x04 \x01(\t\x12\x14\n\x0cservice_tier\x18\x06 \x01(\t\x12$\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x12.parley.v1.Attempt\x12\x37\n\x14time_to_first_output\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12system_fingerprint\x18\n \x01(\t\"\x9c\x01\n\x07\x41ttempt\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x05usage\x18\x05 \x01(\x0b\x32\x10.parley.v1.UsageB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17parley/v1/routing.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\x1a\x1aparley/v1/generation.proto\x1a\x15parley/v1/usage.proto\"\xf1\x07\n\x0eRoutingOptions\x12,\n\tfallbacks\x18\x01 \x03(\x0b\x32\x19.parley.v1.FallbackTarget\x12\x34\n\x08strategy\x18\x02 \x01(\x0e\x32\".parley.v1.RoutingOptions.Strategy\x12\x19\n\x11\x61llowed_providers\x18\x03 \x03(\t\x12\x18\n\x10\x64\x65nied_providers\x18\x04 \x03(\t\x12\x19\n\x0cmax_attempts\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x32\n\x0f\x61ttempt_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x14\x66irst_output_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12H\n\x13mid_stream_fallback\x18\t \x01(\x0e\x32+.parley.v1.RoutingOptions.MidStreamFallback\x12\x1e\n\x11max_cost_nano_usd\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x0cservice_tier\x18\x0b \x01(\t\x12<\n\x0c\x63ontinuation\x18\x0c \x01(\x0e\x32&.parley.v1.RoutingOptions.Continuation\"\xbe\x01\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x14\n\x10STRATEGY_ORDERED\x10\x01\x12\x11\n\rSTRATEGY_COST\x10\x02\x12\x14\n\x10STRATEGY_LATENCY\x10\x03\x12\x15\n\x11STRATEGY_WEIGHTED\x10\x04\x12\x17\n\x13STRATEGY_LEAST_BUSY\x10\x05\x12\x12\n\x0eSTRATEGY_USAGE\x10\x06\x12\x15\n\x11STRATEGY_AFFINITY\x10\x07\"\x99\x01\n\x11MidStreamFallback\x12#\n\x1fMID_STREAM_FALLBACK_UNSPECIFIED\x10\x00\x12\x1c\n\x18MID_STREAM_FALLBACK_FAIL\x10\x01\x12\x1f\n\x1bMID_STREAM_FALLBACK_RESTART\x10\x02\x12 \n\x1cMID_STREAM_FALLBACK_CONTINUE\x10\x03\"|\n\x0c\x43ontinuation\x12\x1c\n\x18\x43ONTINUATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONTINUATION_EXACT\x10\x01\x12\x1a\n\x16\x43ONTINUATION_PARAGRAPH\x10\x02\x12\x1a\n\x16\x43ONTINUATION_SUMMARIZE\x10\x03\x42\x0f\n\r_max_attemptsB\x14\n\x12_max_cost_nano_usd\"\x9d\x01\n\x0e\x46\x61llbackTarget\x12\r\n\x05model\x18\x01 \x01(\t\x12,\n\x08sampling\x18\x02 \x01(\x0b\x32\x1a.parley.v1.SamplingOptions\x12.\n\treasoning\x18\x03 \x01(\x0b\x32\x1b.parley.v1.ReasoningOptions\x12\x13\n\x06weight\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xab\x02\n\tRouteInfo\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x1c\n\x14provider_response_id\x18\x03 \x01(\t\x12\x1b\n\x13provider_request_id\x18\x04 \x01(\t\x12\x14\n\x0cservice_tier\x18\x06 \x01(\t\x12$\n\x08\x61ttempts\x18\x07 \x03(\x0b\x32\x12.parley.v1.Attempt\x12\x37\n\x14time_to_first_output\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0etotal_duration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12system_fingerprint\x18\n \x01(\t\"\x9c\x01\n\x07\x41ttempt\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\"\n\x06status\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1f\n\x05usage\x18\x05 \x01(\x0b\x32\x10.parley.v1.UsageB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,11 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1'
   _globals['_ROUTINGOPTIONS']._serialized_start=147
-  _globals['_ROUTINGOPTIONS']._serialized_end=437
-  _globals['_FALLBACKTARGET']._serialized_start=439
-  _globals['_FALLBACKTARGET']._serialized_end=564
-  _globals['_ROUTEINFO']._serialized_start=567
-  _globals['_ROUTEINFO']._serialized_end=866
-  _globals['_ATTEMPT']._serialized_start=869
-  _globals['_ATTEMPT']._serialized_end=1025
+  _globals['_ROUTINGOPTIONS']._serialized_end=1156
+  _globals['_ROUTINGOPTIONS_STRATEGY']._serialized_start=645
+  _globals['_ROUTINGOPTIONS_STRATEGY']._serialized_end=835
+  _globals['_ROUTINGOPTIONS_MIDSTREAMFALLBACK']._serialized_start=838
+  _globals['_ROUTINGOPTIONS_MIDSTREAMFALLBACK']._serialized_end=991
+  _globals['_ROUTINGOPTIONS_CONTINUATION']._serialized_start=993
+  _globals['_ROUTINGOPTIONS_CONTINUATION']._serialized_end=1117
+  _globals['_FALLBACKTARGET']._serialized_start=1159
+  _globals['_FALLBACKTARGET']._serialized_end=1316
+  _globals['_ROUTEINFO']._serialized_start=1319
+  _globals['_ROUTEINFO']._serialized_end=1618
+  _globals['_ATTEMPT']._serialized_start=1621
+  _globals['_ATTEMPT']._serialized_end=1777
 # @@protoc_insertion_point(module_scope)

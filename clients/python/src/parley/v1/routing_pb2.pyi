@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
 from parley.v1 import generation_pb2 as _generation_pb2
 from parley.v1 import usage_pb2 as _usage_pb2
@@ -28,20 +29,155 @@ class RoutingOptions(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Strategy:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RoutingOptions._Strategy.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STRATEGY_UNSPECIFIED: RoutingOptions._Strategy.ValueType  # 0
+        """That of the route; as listed where the request names targets itself."""
+        STRATEGY_ORDERED: RoutingOptions._Strategy.ValueType  # 1
+        """As listed: the requested model, then the fallbacks."""
+        STRATEGY_COST: RoutingOptions._Strategy.ValueType  # 2
+        """Cheapest first, by list prices, the estimated prompt and max_output_tokens or else a usual answer. Unknown prices
+        come last.
+        """
+        STRATEGY_LATENCY: RoutingOptions._Strategy.ValueType  # 3
+        """Fastest first, by the time to the first content of late; now and then another one, to learn how fast that is."""
+        STRATEGY_WEIGHTED: RoutingOptions._Strategy.ValueType  # 4
+        """By chance, by weight."""
+        STRATEGY_LEAST_BUSY: RoutingOptions._Strategy.ValueType  # 5
+        """The one with the fewest calls under way for its weight."""
+        STRATEGY_USAGE: RoutingOptions._Strategy.ValueType  # 6
+        """The one with the most left of its rate limits, by what the provider last said of them."""
+        STRATEGY_AFFINITY: RoutingOptions._Strategy.ValueType  # 7
+        """Prompts that begin alike go to the same target, so that caches of providers are hit, unless it is full or ill."""
+
+    class Strategy(_Strategy, metaclass=_StrategyEnumTypeWrapper):
+        """Orders of the targets. In each of them, targets that are left alone for having failed too often come last."""
+
+    STRATEGY_UNSPECIFIED: RoutingOptions.Strategy.ValueType  # 0
+    """That of the route; as listed where the request names targets itself."""
+    STRATEGY_ORDERED: RoutingOptions.Strategy.ValueType  # 1
+    """As listed: the requested model, then the fallbacks."""
+    STRATEGY_COST: RoutingOptions.Strategy.ValueType  # 2
+    """Cheapest first, by list prices, the estimated prompt and max_output_tokens or else a usual answer. Unknown prices
+    come last.
+    """
+    STRATEGY_LATENCY: RoutingOptions.Strategy.ValueType  # 3
+    """Fastest first, by the time to the first content of late; now and then another one, to learn how fast that is."""
+    STRATEGY_WEIGHTED: RoutingOptions.Strategy.ValueType  # 4
+    """By chance, by weight."""
+    STRATEGY_LEAST_BUSY: RoutingOptions.Strategy.ValueType  # 5
+    """The one with the fewest calls under way for its weight."""
+    STRATEGY_USAGE: RoutingOptions.Strategy.ValueType  # 6
+    """The one with the most left of its rate limits, by what the provider last said of them."""
+    STRATEGY_AFFINITY: RoutingOptions.Strategy.ValueType  # 7
+    """Prompts that begin alike go to the same target, so that caches of providers are hit, unless it is full or ill."""
+
+    class _MidStreamFallback:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MidStreamFallbackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RoutingOptions._MidStreamFallback.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MID_STREAM_FALLBACK_UNSPECIFIED: RoutingOptions._MidStreamFallback.ValueType  # 0
+        """Same as FAIL."""
+        MID_STREAM_FALLBACK_FAIL: RoutingOptions._MidStreamFallback.ValueType  # 1
+        """End the call with an error."""
+        MID_STREAM_FALLBACK_RESTART: RoutingOptions._MidStreamFallback.ValueType  # 2
+        """Start again: `fallback_started` makes all parts before it void, tool calls included. Readers must be able to take
+        back what they have shown, and run tools only once the stream has completed.
+        """
+        MID_STREAM_FALLBACK_CONTINUE: RoutingOptions._MidStreamFallback.ValueType  # 3
+        """Have the answer continued, as `continuation` says. Only where all content so far is text, or reasoning that is
+        complete and carries no replay_state, and no JSON was asked for in `output`; otherwise FAIL.
+        """
+
+    class MidStreamFallback(_MidStreamFallback, metaclass=_MidStreamFallbackEnumTypeWrapper):
+        """What to do when a stream breaks off after content was sent, for a reason that another attempt may not meet. The attempt
+        that follows is made by the next target, or by the same one where there is none, within `max_attempts`.
+        """
+
+    MID_STREAM_FALLBACK_UNSPECIFIED: RoutingOptions.MidStreamFallback.ValueType  # 0
+    """Same as FAIL."""
+    MID_STREAM_FALLBACK_FAIL: RoutingOptions.MidStreamFallback.ValueType  # 1
+    """End the call with an error."""
+    MID_STREAM_FALLBACK_RESTART: RoutingOptions.MidStreamFallback.ValueType  # 2
+    """Start again: `fallback_started` makes all parts before it void, tool calls included. Readers must be able to take
+    back what they have shown, and run tools only once the stream has completed.
+    """
+    MID_STREAM_FALLBACK_CONTINUE: RoutingOptions.MidStreamFallback.ValueType  # 3
+    """Have the answer continued, as `continuation` says. Only where all content so far is text, or reasoning that is
+    complete and carries no replay_state, and no JSON was asked for in `output`; otherwise FAIL.
+    """
+
+    class _Continuation:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ContinuationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RoutingOptions._Continuation.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CONTINUATION_UNSPECIFIED: RoutingOptions._Continuation.ValueType  # 0
+        """Same as EXACT."""
+        CONTINUATION_EXACT: RoutingOptions._Continuation.ValueType  # 1
+        """From the very character: the text so far is sent as the model's own turn. What the attempt repeats of it is taken
+        out.
+        """
+        CONTINUATION_PARAGRAPH: RoutingOptions._Continuation.ValueType  # 2
+        """From the last paragraph break: the paragraph that was cut off is written anew. All parts so far become void, and
+        the text that is kept comes again as a part of its own.
+        """
+        CONTINUATION_SUMMARIZE: RoutingOptions._Continuation.ValueType  # 3
+        """From the end, but only the last 2000 characters are sent, with an instruction: cheaper for long answers, less exact."""
+
+    class Continuation(_Continuation, metaclass=_ContinuationEnumTypeWrapper):
+        """How an answer is continued by another attempt."""
+
+    CONTINUATION_UNSPECIFIED: RoutingOptions.Continuation.ValueType  # 0
+    """Same as EXACT."""
+    CONTINUATION_EXACT: RoutingOptions.Continuation.ValueType  # 1
+    """From the very character: the text so far is sent as the model's own turn. What the attempt repeats of it is taken
+    out.
+    """
+    CONTINUATION_PARAGRAPH: RoutingOptions.Continuation.ValueType  # 2
+    """From the last paragraph break: the paragraph that was cut off is written anew. All parts so far become void, and
+    the text that is kept comes again as a part of its own.
+    """
+    CONTINUATION_SUMMARIZE: RoutingOptions.Continuation.ValueType  # 3
+    """From the end, but only the last 2000 characters are sent, with an instruction: cheaper for long answers, less exact."""
+
     FALLBACKS_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
     ALLOWED_PROVIDERS_FIELD_NUMBER: _builtins.int
     DENIED_PROVIDERS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     FIRST_OUTPUT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MID_STREAM_FALLBACK_FIELD_NUMBER: _builtins.int
+    MAX_COST_NANO_USD_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
+    CONTINUATION_FIELD_NUMBER: _builtins.int
+    strategy: Global___RoutingOptions.Strategy.ValueType
+    """Order of the targets: of the fallbacks, of the targets of a route, or of both, where they occur together."""
     max_attempts: _builtins.int
     """Most attempts in all, retries and fallbacks included, 1 to 32; 1 means neither retry nor fallback."""
+    mid_stream_fallback: Global___RoutingOptions.MidStreamFallback.ValueType
+    """Mid-stream fallback of StreamChat."""
+    max_cost_nano_usd: _builtins.int
+    """Targets that should cost more than this, in billionths of a US dollar, are not asked; above 0. An estimate for one
+    attempt, as for STRATEGY_COST; it does not hold where a price is unknown, which gives a warning.
+    """
     service_tier: _builtins.str
     """Service tier in the provider's words."""
+    continuation: Global___RoutingOptions.Continuation.ValueType
+    """How MID_STREAM_FALLBACK_CONTINUE continues."""
     @_builtins.property
     def fallbacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___FallbackTarget]:
-        """Targets to try in this order after the requested model failed; at most 8."""
+        """Targets to try in this order after the requested model failed; at most 8. With a strategy they are put in order
+        together with it. Targets known not to be able to answer are passed over, with a warning.
+        """
 
     @_builtins.property
     def allowed_providers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -63,20 +199,29 @@ class RoutingOptions(_message.Message):
         self,
         *,
         fallbacks: _abc.Iterable[Global___FallbackTarget] | None = ...,
+        strategy: Global___RoutingOptions.Strategy.ValueType = ...,
         allowed_providers: _abc.Iterable[_builtins.str] | None = ...,
         denied_providers: _abc.Iterable[_builtins.str] | None = ...,
         max_attempts: _builtins.int | None = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
         first_output_timeout: _duration_pb2.Duration | None = ...,
+        mid_stream_fallback: Global___RoutingOptions.MidStreamFallback.ValueType = ...,
+        max_cost_nano_usd: _builtins.int | None = ...,
         service_tier: _builtins.str = ...,
+        continuation: Global___RoutingOptions.Continuation.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "attempt_timeout", b"attempt_timeout", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_nano_usd", b"_max_cost_nano_usd", "attempt_timeout", b"attempt_timeout", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts", "max_cost_nano_usd", b"max_cost_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "allowed_providers", b"allowed_providers", "attempt_timeout", b"attempt_timeout", "denied_providers", b"denied_providers", "fallbacks", b"fallbacks", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts", "service_tier", b"service_tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_nano_usd", b"_max_cost_nano_usd", "allowed_providers", b"allowed_providers", "attempt_timeout", b"attempt_timeout", "continuation", b"continuation", "denied_providers", b"denied_providers", "fallbacks", b"fallbacks", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts", "max_cost_nano_usd", b"max_cost_nano_usd", "mid_stream_fallback", b"mid_stream_fallback", "service_tier", b"service_tier", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__max_cost_nano_usd: _TypeAlias = _typing.Literal["max_cost_nano_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_nano_usd: _TypeAlias = _typing.Literal["_max_cost_nano_usd", b"_max_cost_nano_usd"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_nano_usd) -> _WhichOneofReturnType__max_cost_nano_usd | None: ...
 
 Global___RoutingOptions: _TypeAlias = RoutingOptions  # noqa: Y015
 
@@ -89,8 +234,13 @@ class FallbackTarget(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model; required."""
+    weight: _builtins.int
+    """Weight for STRATEGY_WEIGHTED, STRATEGY_LEAST_BUSY and STRATEGY_AFFINITY, 0 to 1000; 1 if unset, as for the
+    requested model. 0: only after the others.
+    """
     @_builtins.property
     def sampling(self) -> _generation_pb2.SamplingOptions:
         """Replaces the sampling options."""
@@ -105,12 +255,15 @@ class FallbackTarget(_message.Message):
         model: _builtins.str = ...,
         sampling: _generation_pb2.SamplingOptions | None = ...,
         reasoning: _generation_pb2.ReasoningOptions | None = ...,
+        weight: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reasoning", b"reasoning", "sampling", b"sampling"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "reasoning", b"reasoning", "sampling", b"sampling", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "reasoning", b"reasoning", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "model", b"model", "reasoning", b"reasoning", "sampling", b"sampling", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___FallbackTarget: _TypeAlias = FallbackTarget  # noqa: Y015
 

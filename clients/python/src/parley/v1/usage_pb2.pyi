@@ -39,6 +39,10 @@ class Usage(_message.Message):
         """Cumulative, from the provider, before the end."""
         SOURCE_ESTIMATED: Usage._Source.ValueType  # 3
         """Estimated by the gateway."""
+        SOURCE_CACHE: Usage._Source.ValueType  # 4
+        """What the answer used when it was made for an earlier call, or for another one at the same time; nothing was billed
+        for this call.
+        """
 
     class Source(_Source, metaclass=_SourceEnumTypeWrapper):
         """How sure the numbers are."""
@@ -51,6 +55,10 @@ class Usage(_message.Message):
     """Cumulative, from the provider, before the end."""
     SOURCE_ESTIMATED: Usage.Source.ValueType  # 3
     """Estimated by the gateway."""
+    SOURCE_CACHE: Usage.Source.ValueType  # 4
+    """What the answer used when it was made for an earlier call, or for another one at the same time; nothing was billed
+    for this call.
+    """
 
     @_typing.final
     class ServerToolCallsEntry(_message.Message):

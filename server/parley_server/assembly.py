@@ -1,0 +1,425 @@
+"""Everything that is built from one configuration: providers, models, the state of targets, the stacks of layers.
+
+The order of the layers is readable here: `Assembly._per_call` and `Assembly._per_target`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import random
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FileDescriptor
+from opentelemetry.trace import Tracer
+
+from parley import v1
+from parley.v1 import gateway_service_pb2
+from parley_server import __version__
+from parley_server.api import validate
+from parley_server.api.gateway import Pipelines, features
+from parley_server.api.models import Models
+from parley_server.catalog import Catalog
+from parley_server.config import Config
+from parley_server.core.allowance import Allowance
+from parley_server.core.circuit import Circuit, CircuitPolicy
+from parley_server.core.context import Operation
+from parley_server.core.errors import GatewayError
+from parley_server.core.quota import Quota, SlidingWindow, TokenBucket
+from parley_server.core.routes import Candidate, Route
+from parley_server.core.service import Layer, Service, stack
+from parley_server.core.standing import Standing
+from parley_server.core.target import Target
+from parley_server.dialects.rate_limits import rate_limits
+from parley_server.pipeline.breaker import Breaker
+from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
+from parley_server.pipeline.check import Check
+from parley_server.pipeline.deadline import Deadline
+from parley_server.pipeline.enough import Enough
+from parley_server.pipeline.hedge import Hedge, HedgePolicy
+from parley_server.pipeline.in_use import InUse
+from parley_server.pipeline.meter import Meter
+from parley_server.pipeline.observe import Observe
+from parley_server.pipeline.prefill import Prefill, takes_prefill
+from parley_server.pipeline.recover import Recover
+from parley_server.pipeline.retry import Retry, RetryBudget, RetryPolicy
+from parley_server.pipeline.router import Router
+from parley_server.pipeline.shared import Memory, Share, SharePolicy
+from parley_server.pipeline.timeout import Limits, Timeout
+from parley_server.pipeline.trace import Trace
+from parley_server.pipeline.trace_attempt import TraceAttempt
+from parley_server.pipeline.upstream_limits import LimitsPolicy, Room, UpstreamLimits
+from parley_server.providers.auth import Keyring
+from parley_server.providers.base import Provider
+from parley_server.providers.directory import Directory, probe
+from parley_server.providers.endpoint import EmbedEndpoint, RerankEndpoint, Wire
+from parley_server.providers.kind import Shared
+from parley_server.providers.kinds import known
+from parley_server.providers.registry import Registry
+from parley_server.providers.stepped import chat_endpoint
+from parley_server.routing import Routing
+from parley_server.settings import KindSettings
+from parley_server.transports.http import HttpTransport
+from parley_server.transports.mock import MockTransport
+
+_PROBE_TIMEOUT = 1.0
+_LISTING_TIMEOUT = 5.0
+_STACKS = 1024
+_TARGETS = 8 * _STACKS
+
+
+@dataclass(slots=True)
+class TargetHealth:
+    """What is remembered of a target: of its failures, and of who is asking it now."""
+
+    retries: RetryBudget
+    circuit: Circuit | None
+    places: Places | None
+    standing: Standing
+
+
+@dataclass(slots=True)
+class Member:
+    """A provider with connections of its own. A reload that leaves its settings alone leaves all of it alone."""
+
+    settings: KindSettings
+    provider: Provider
+    wire: HttpTransport
+    users: int = 1
+    """Assemblies that it is part of."""
+    rooms: dict[str, Room] = field(default_factory=dict)
+    """Its limits and who waits for them: by model, or "" for those that models share."""
+
+    def room(self, model: str) -> Room | None:
+        """The limits for a model; None if there are none."""
+        limits = self.settings.limits
+        if limits is None:
+            return None
+        own = limits.models.get(model)
+        name, known = ("", limits) if own is None else (model, own)
+        if name not in self.rooms and (known.requests_per_minute or known.tokens_per_minute):
+            kind = SlidingWindow if limits.window == "sliding" else TokenBucket
+            requests, tokens, clock = known.requests_per_minute, known.tokens_per_minute, time.monotonic
+            policy = LimitsPolicy(limits.max_wait, limits.queue, limits.expected_output)
+            self.rooms[name] = Room(
+                lambda: Quota(
+                    kind(requests, clock) if requests else None, kind(tokens, clock) if tokens else None, clock
+                ),
+                policy,
+            )
+        return self.rooms.get(name)
+
+    async def leave(self) -> None:
+        """One of them needs it no more; the last one closes the connections."""
+        self.users -= 1
+        if not self.users:
+            if self.provider.transport not in (None, self.wire):
+                await self.provider.transport.aclose()
+            await self.wire.aclose()
+
+
+class Assembly:
+    """What serves calls under one configuration: `pipelines`, `models` and `info`, between `start()` and `aclose()`.
+
+    One that replaces another is started with it: what the new settings leave alone is taken over, be it connections,
+    tokens, lists of models, or what is remembered of targets. `catalog`: if it is built already.
+    """
+
+    def __init__(
+        self,
+        settings: Config,
+        tracer: Tracer | None,
+        *,
+        revision: int = 1,
+        digest: str = "",
+        catalog: Catalog | None = None,
+    ) -> None:
+        self.settings = settings
+        self.members: dict[str, Member] = {}
+        self.in_use = InUse()
+        self._revision, self._digest = revision, digest
+        self._tracer = tracer
+        self.catalog = catalog or Catalog.load(settings.catalog.overlay.rows())
+        self._healths: dict[str, TargetHealth] = {}
+        self._memory = Memory(self._share(), time.monotonic)
+        self._routing = Routing(settings.routes)
+        self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def mocks(self) -> dict[str, MockTransport]:
+        """The mock providers, by name."""
+        wires = {name: member.provider.transport for name, member in self.members.items()}
+        return {name: wire for name, wire in wires.items() if isinstance(wire, MockTransport)}
+
+    @property
+    def queued(self) -> int:
+        """Calls that wait for a target: for a place, or for its limits to have room."""
+        rooms = [room for member in self.members.values() for room in member.rooms.values()]
+        places = [health.places for health in self._healths.values() if health.places is not None]
+        return sum(room.queued for room in rooms) + sum(place.queued for place in places)
+
+    @property
+    def open_circuits(self) -> int:
+        """Targets that are left alone for having failed too often."""
+        circuits = [health.circuit for health in self._healths.values() if health.circuit is not None]
+        return sum(circuit.state() == "open" for circuit in circuits)
+
+    @property
+    def keys_set_aside(self) -> int:
+        """Keys of providers with several that are refused, or whose accounts have no money."""
+        auths = [member.provider.auth for member in self.members.values()]
+        return sum(auth.set_aside for auth in auths if isinstance(auth, Keyring))
+
+    async def start(self, before: Assembly | None = None) -> None:
+        """Find out which providers are there, build the stacks, begin to list models.
+
+        Where there was something before, the models of new providers are waited for, if not for long: calls that name
+        them must not fail for having come too early. `aclose()` is needed also if this raises.
+        """
+        if before is not None:
+            self._memory = before._memory
+        await self._gather({} if before is None else before.members)
+        providers = {name: member.provider for name, member in self.members.items()}
+        directory = self._directory = Directory(providers, self.catalog, on_change=self._candidate.cache_clear)
+        self._registry = Registry(providers, directory)
+        self.pipelines = self._pipelines()
+        self.models = Models(self._routing.listed(directory))
+        self.info = v1.GetServerInfoResponse(
+            version=__version__,
+            features=features(),
+            providers=sorted(providers),
+            max_request_bytes=self.settings.server.max_request_bytes,
+            schema_digest=_schema_digest(),
+            config_revision=self._revision,
+            config_digest=self._digest,
+        )
+        if before is not None:
+            kept = [name for name, member in self.members.items() if before.members.get(name) is member]
+            directory.adopt(before._directory, kept)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LISTING_TIMEOUT):
+                    await directory.refresh(providers.keys() - kept)
+        self._tasks.append(asyncio.create_task(directory.keep_fresh(self.settings.refresh_models)))
+
+    def inherit(self, before: Assembly) -> None:
+        """Take over what `before` remembers of targets whose providers and policies are the same."""
+        self._memory.policy = self._share()
+        for name, health in before._healths.items():
+            provider = name.partition("/")[0]
+            if provider in self.members and self.members[provider] is before.members.get(provider):
+                self._healths[name] = self._adapted(health, before.settings)
+
+    async def retire(self) -> None:
+        """Stop what runs in the background, wait until the last call is over, and close what nobody else needs."""
+        await self._rest()
+        await self.in_use.over()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop what runs in the background and close the connections to providers that nobody else needs."""
+        await self._rest()
+        self._candidate.cache_clear()
+        members, self.members = self.members, {}
+        for member in members.values():
+            await member.leave()
+
+    async def _rest(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    def _pipelines(self) -> Pipelines:
+        policy = v1.UNSUPPORTED_POLICY_WARN
+        if self.settings.unsupported_policy == "error":
+            policy = v1.UNSUPPORTED_POLICY_ERROR
+        return Pipelines(
+            self._per_call(Check(validate.chat)),
+            self._per_call(Check(validate.embed)),
+            self._per_call(Check(validate.rerank)),
+            policy,
+        )
+
+    def _per_call(self, check: Check) -> Service:
+        """What every call passes, outermost first."""
+        server = self.settings.server
+        shared = Share(self._memory, join=self.settings.join.enabled, around=self.in_use)
+        layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline), check]
+        layers += [shared, Recover()]
+        if self._tracer is not None:
+            layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
+        router = Router(
+            self._candidate,
+            self.settings.retry.max_attempts,
+            max_wait=self.settings.breaker.max_wait,
+            race=self._hedge(),
+        )
+        return stack(*layers, service=router)
+
+    @property
+    def shared_calls(self) -> int:
+        """Calls under way that several callers may follow."""
+        return len(self._memory.running)
+
+    @property
+    def remembered_bytes(self) -> int:
+        """What is kept of answers for their idempotency keys."""
+        return self._memory.size
+
+    def _share(self) -> SharePolicy:
+        return SharePolicy(self.settings.idempotency.window, self.settings.idempotency.max_bytes)
+
+    def _hedge(self) -> Hedge | None:
+        """How two targets are raced, with one allowance for all calls of a kind; None where they are not."""
+        hedging = self.settings.hedging
+        if not hedging.enabled:
+            return None
+        return Hedge(HedgePolicy(hedging.delay, hedging.whole_delay), Allowance(hedging.budget_share, hedging.budget))
+
+    def _per_target(self, provider: Provider, target: Target, endpoint: Service) -> Service:
+        """What every attempt at one target passes, outermost first."""
+        retry, clocks = self.settings.retry, self.settings.timeouts
+        own = self.settings.providers[provider.name].retry
+        retry = retry if own is None else retry.model_copy(update=own.model_dump(exclude_none=True))
+        policy = RetryPolicy(
+            retry.attempts_per_target,
+            retry.base,
+            retry.cap,
+            retry.max_retry_after,
+            least=clocks.least,
+            classes=frozenset(retry.classes),
+            statuses=frozenset(retry.statuses),
+        )
+        price = target.card.pricing if target.card is not None and target.card.HasField("pricing") else None
+        health = self._health(str(target))
+        layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random, health.retries)]
+        if takes_prefill(target):
+            layers.insert(0, Prefill())
+        if health.circuit is not None and provider.breaks:
+            layers.append(Breaker(target, health.circuit))
+        if health.places is not None:
+            layers.append(Bulkhead(target, health.places, time.monotonic))
+        room = self.members[provider.name].room(target.model)
+        _bind(health, provider, room)
+        if room is not None:
+            layers.append(UpstreamLimits(target, room, functools.partial(provider.auth.usable, target.model)))
+        layers += [Enough(clocks.least), Observe(health.standing), Meter(target, price)]
+        if self._tracer is not None:
+            capture = self.settings.telemetry.capture_content
+            name = provider.semconv_name or provider.name
+            layers.append(TraceAttempt(self._tracer, target, name, provider.base_url, capture=capture))
+        layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total), target))
+        return stack(*layers, service=endpoint)
+
+    def _health(self, target: str) -> TargetHealth:
+        """The state of a target, which outlives its stacks: these are made anew whenever the models are listed."""
+        health = self._healths.pop(target, None) or self._new_health()
+        self._healths[target] = health
+        if len(self._healths) > _TARGETS:
+            del self._healths[next(iter(self._healths))]  # the one that was not needed for longest
+        return health
+
+    def _adapted(self, health: TargetHealth, was: Config) -> TargetHealth:
+        """`health` of a target, which grew under the settings `was`, as far as the policies are the same now."""
+        now, fresh = self.settings, self._new_health()
+        return TargetHealth(
+            retries=health.retries if now.retry == was.retry else fresh.retries,
+            circuit=health.circuit if now.breaker == was.breaker else fresh.circuit,
+            places=health.places if now.bulkhead == was.bulkhead else fresh.places,
+            standing=health.standing,
+        )
+
+    def _new_health(self) -> TargetHealth:
+        retry, breaker, places = self.settings.retry, self.settings.breaker, self.settings.bulkhead
+        known = breaker.model_dump(exclude={"enabled", "max_wait"})
+        limits = BulkheadPolicy(places.concurrency, places.queue, places.max_wait) if places.concurrency else None
+        return TargetHealth(
+            retries=RetryBudget(retry.budget_share, retry.budget),
+            circuit=Circuit(CircuitPolicy(**known), time.monotonic) if breaker.enabled else None,
+            places=Places(limits, time.monotonic) if limits is not None else None,
+            standing=Standing(time.monotonic, rate_limits),
+        )
+
+    def _resolve(self, model: str, operation: Operation) -> Candidate | Route:
+        """The route or the target behind a model name, with its stack; remembered until the list of models changes."""
+        if model in self.settings.routes:
+            return self._routing.route(model, operation, self._candidate)
+        provider, target = self._registry.resolve(model, operation)
+        wire = Wire(provider, target, connect_timeout=self.settings.timeouts.connect)
+        endpoint: Service
+        match operation:
+            case "chat":
+                endpoint = chat_endpoint(provider, wire)
+            case "embed" if provider.embed is not None:
+                endpoint = EmbedEndpoint(wire, provider.embed)
+            case "rerank" if provider.rerank is not None:
+                endpoint = RerankEndpoint(wire, provider.rerank)
+            case _:
+                raise AssertionError("the registry resolves to providers that do the operation")
+        health = self._health(str(target))
+        return Candidate(target, self._per_target(provider, target, endpoint), health.standing)
+
+    async def _gather(self, before: Mapping[str, Member]) -> None:
+        """The configured providers, without those that are wanted only if they answer and do not."""
+        kinds = known()
+        for name, settings in self.settings.providers.items():
+            old = before.get(name)
+            if old is not None and old.settings == settings:
+                old.users += 1
+                self.members[name] = old
+                continue
+            wire = HttpTransport()
+            card = kinds[settings.kind].card(name, settings, Shared(wire))
+            member = self.members[name] = Member(settings, replace(card, transport=card.transport or wire), wire)
+            if settings.only_if_reachable:
+                try:
+                    async with asyncio.timeout(_PROBE_TIMEOUT):
+                        await probe(member.provider)
+                except (GatewayError, TimeoutError):
+                    del self.members[name]
+                    await member.leave()
+
+
+def _bind(health: TargetHealth, provider: Provider, room: Room | None) -> None:
+    """Let the standing of a target know its breaker, its places and its limits."""
+    places = health.places
+
+    def queued() -> int:
+        return (places.queued if places is not None else 0) + (room.queued if room is not None else 0)
+
+    def full() -> bool:
+        return (places is not None and places.taken >= places.policy.concurrency) or queued() > 0
+
+    health.standing.bind(health.circuit if provider.breaks else None, queued, full)
+
+
+def models_offline(settings: Config) -> list[v1.Model]:
+    """The models that configuration and catalogue know, in order of ID. Asks nobody."""
+    transport, kinds = HttpTransport(), known()
+    cards = {name: kinds[given.kind].card(name, given, Shared(transport)) for name, given in settings.providers.items()}
+    catalog = Catalog.load(settings.catalog.overlay.rows())
+    directory = Directory(cards, catalog, on_change=lambda: None)
+    return list(Routing(settings.routes).listed(directory).after(""))
+
+
+@functools.cache
+def _schema_digest() -> str:
+    """SHA-256 over the descriptors of `parley.v1`, in the order of their names."""
+    files: dict[str, bytes] = {}
+
+    def visit(file: FileDescriptor) -> None:
+        if file.name not in files and file.package == "parley.v1":
+            copy = descriptor_pb2.FileDescriptorProto()
+            file.CopyToProto(copy)
+            files[file.name] = copy.SerializeToString(deterministic=True)
+            for dependency in file.dependencies:
+                visit(dependency)
+
+    visit(gateway_service_pb2.DESCRIPTOR)
+    return hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()
