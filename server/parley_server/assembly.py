@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import random
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FileDescriptor
 from opentelemetry.trace import Tracer
 
 from parley import v1
-from parley.v1 import gateway_service_pb2
 from parley_server import __version__
 from parley_server.api import validate
+from parley_server.api.contract import schema_digest
 from parley_server.api.gateway import Pipelines, features
 from parley_server.api.models import Models
 from parley_server.catalog import Catalog
@@ -30,12 +27,12 @@ from parley_server.core.allowance import Allowance
 from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
-from parley_server.core.quota import Quota, SlidingWindow, TokenBucket
 from parley_server.core.routes import Candidate, Route
 from parley_server.core.service import Layer, Service, stack
 from parley_server.core.standing import Standing
 from parley_server.core.target import Target
 from parley_server.dialects.rate_limits import rate_limits
+from parley_server.members import Member, TargetHealth, bind
 from parley_server.pipeline.breaker import Breaker
 from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
 from parley_server.pipeline.check import Check
@@ -53,7 +50,7 @@ from parley_server.pipeline.shared import Memory, Share, SharePolicy
 from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
 from parley_server.pipeline.trace_attempt import TraceAttempt
-from parley_server.pipeline.upstream_limits import LimitsPolicy, Room, UpstreamLimits
+from parley_server.pipeline.upstream_limits import UpstreamLimits
 from parley_server.providers.auth import Keyring
 from parley_server.providers.base import Provider
 from parley_server.providers.directory import Directory, probe
@@ -63,7 +60,6 @@ from parley_server.providers.kinds import known
 from parley_server.providers.registry import Registry
 from parley_server.providers.stepped import chat_endpoint
 from parley_server.routing import Routing
-from parley_server.settings import KindSettings
 from parley_server.transports.http import HttpTransport
 from parley_server.transports.mock import MockTransport
 
@@ -71,56 +67,6 @@ _PROBE_TIMEOUT = 1.0
 _LISTING_TIMEOUT = 5.0
 _STACKS = 1024
 _TARGETS = 8 * _STACKS
-
-
-@dataclass(slots=True)
-class TargetHealth:
-    """What is remembered of a target: of its failures, and of who is asking it now."""
-
-    retries: RetryBudget
-    circuit: Circuit | None
-    places: Places | None
-    standing: Standing
-
-
-@dataclass(slots=True)
-class Member:
-    """A provider with connections of its own. A reload that leaves its settings alone leaves all of it alone."""
-
-    settings: KindSettings
-    provider: Provider
-    wire: HttpTransport
-    users: int = 1
-    """Assemblies that it is part of."""
-    rooms: dict[str, Room] = field(default_factory=dict)
-    """Its limits and who waits for them: by model, or "" for those that models share."""
-
-    def room(self, model: str) -> Room | None:
-        """The limits for a model; None if there are none."""
-        limits = self.settings.limits
-        if limits is None:
-            return None
-        own = limits.models.get(model)
-        name, known = ("", limits) if own is None else (model, own)
-        if name not in self.rooms and (known.requests_per_minute or known.tokens_per_minute):
-            kind = SlidingWindow if limits.window == "sliding" else TokenBucket
-            requests, tokens, clock = known.requests_per_minute, known.tokens_per_minute, time.monotonic
-            policy = LimitsPolicy(limits.max_wait, limits.queue, limits.expected_output)
-            self.rooms[name] = Room(
-                lambda: Quota(
-                    kind(requests, clock) if requests else None, kind(tokens, clock) if tokens else None, clock
-                ),
-                policy,
-            )
-        return self.rooms.get(name)
-
-    async def leave(self) -> None:
-        """One of them needs it no more; the last one closes the connections."""
-        self.users -= 1
-        if not self.users:
-            if self.provider.transport not in (None, self.wire):
-                await self.provider.transport.aclose()
-            await self.wire.aclose()
 
 
 class Assembly:
@@ -195,7 +141,7 @@ class Assembly:
             features=features(),
             providers=sorted(providers),
             max_request_bytes=self.settings.server.max_request_bytes,
-            schema_digest=_schema_digest(),
+            schema_digest=schema_digest(),
             config_revision=self._revision,
             config_digest=self._digest,
         )
@@ -306,7 +252,7 @@ class Assembly:
         if health.places is not None:
             layers.append(Bulkhead(target, health.places, time.monotonic))
         room = self.members[provider.name].room(target.model)
-        _bind(health, provider, room)
+        bind(health, provider, room)
         if room is not None:
             layers.append(UpstreamLimits(target, room, functools.partial(provider.auth.usable, target.model)))
         layers += [Enough(clocks.least), Observe(health.standing), Meter(target, price)]
@@ -386,19 +332,6 @@ class Assembly:
                     await member.leave()
 
 
-def _bind(health: TargetHealth, provider: Provider, room: Room | None) -> None:
-    """Let the standing of a target know its breaker, its places and its limits."""
-    places = health.places
-
-    def queued() -> int:
-        return (places.queued if places is not None else 0) + (room.queued if room is not None else 0)
-
-    def full() -> bool:
-        return (places is not None and places.taken >= places.policy.concurrency) or queued() > 0
-
-    health.standing.bind(health.circuit if provider.breaks else None, queued, full)
-
-
 def models_offline(settings: Config) -> list[v1.Model]:
     """The models that configuration and catalogue know, in order of ID. Asks nobody."""
     transport, kinds = HttpTransport(), known()
@@ -406,20 +339,3 @@ def models_offline(settings: Config) -> list[v1.Model]:
     catalog = Catalog.load(settings.catalog.overlay.rows())
     directory = Directory(cards, catalog, on_change=lambda: None)
     return list(Routing(settings.routes).listed(directory).after(""))
-
-
-@functools.cache
-def _schema_digest() -> str:
-    """SHA-256 over the descriptors of `parley.v1`, in the order of their names."""
-    files: dict[str, bytes] = {}
-
-    def visit(file: FileDescriptor) -> None:
-        if file.name not in files and file.package == "parley.v1":
-            copy = descriptor_pb2.FileDescriptorProto()
-            file.CopyToProto(copy)
-            files[file.name] = copy.SerializeToString(deterministic=True)
-            for dependency in file.dependencies:
-                visit(dependency)
-
-    visit(gateway_service_pb2.DESCRIPTOR)
-    return hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()

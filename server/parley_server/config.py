@@ -12,18 +12,17 @@ one.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from parley_server.catalog.overlay import Overlay, text_of
+from parley_server.config_problems import Problem, problems_of, said
 from parley_server.config_routes import Routes
 from parley_server.config_routes import problems as routes_problems
 from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
@@ -311,12 +310,12 @@ def load(
     try:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        found += _found(error, Config, ())
+        found += problems_of(error, Config, ())
     else:
         problems += _unknown_owners(config, kinds)
         there = config.providers.keys() | {problem.above[-1] for problem in found}  # those with problems too
         problems += routes_problems(config.routes, there)
-    problems += dict.fromkeys(_said(problem, variables) for problem in found)
+    problems += dict.fromkeys(said(problem, variables) for problem in found)
     if problems:
         raise ConfigError(problems)
     return config
@@ -338,19 +337,6 @@ def _usual_providers(kinds: Mapping[str, Kind], environ: Mapping[str, str]) -> d
     """The providers of a configuration that names none."""
     usual = {name: kind.usually(environ) for name, kind in kinds.items()}
     return {name: dict(settings) for name, settings in usual.items() if settings is not None}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Problem:
-    """`error` as pydantic has it, at `place`, in settings of the class `root` that lie at the path `above`."""
-
-    error: Any
-    root: Any
-    above: tuple[str, ...]
-
-
-def _found(error: ValidationError, root: Any, above: tuple[str, ...]) -> list[Problem]:
-    return [Problem(one, root, above) for one in error.errors(include_input=False, include_url=False)]
 
 
 def _providers(
@@ -375,7 +361,7 @@ def _providers(
         try:
             done[name] = kind.settings.model_validate(said, context=dict(context))
         except ValidationError as error:
-            problems += _found(error, kind.settings, above)
+            problems += problems_of(error, kind.settings, above)
     return done, problems
 
 
@@ -388,58 +374,6 @@ def read(path: Path | None, files: set[Path] | None = None) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(["cannot be read: it is not UTF-8 text"]) from None
     return load(text, os.environ, files=files)
-
-
-def _said(problem: Problem, variables: Mapping[str, str]) -> str:
-    """One line: where, by which variable if any, what is wrong, and what was probably meant."""
-    error = problem.error
-    inside, keys = _place(error["loc"], problem.root)
-    path = [*problem.above, *inside]
-    message = str(error["msg"]).removeprefix("Value error, ")
-    here = ".".join(path)
-    behind = [variable for at, variable in variables.items() if f"{here}.".startswith(f"{at}.")]
-    match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            near = difflib.get_close_matches(path[-1], keys, n=1, cutoff=0.5)
-            message = f"unknown key; did you mean {near[0]}?" if near else f"unknown key; known keys: {', '.join(keys)}"
-            behind = behind or [variable for at, variable in variables.items() if at.startswith(f"{here}.")]
-        case "kind":
-            at_all = here.removesuffix("kind")
-            behind = behind or [variable for at, variable in variables.items() if at.startswith(at_all)]
-        case "missing" if names := getattr(problem.root, "variables", {}).get(path[-1]):
-            message = f"is not given, and {' or '.join(names)} is not set"
-        case "model_type" | "dict_type" | "dataclass_type" | "model_attributes_type":
-            message = "should be a mapping of settings"
-    return f"{here} ({', '.join(behind)}): {message}" if behind else f"{here}: {message}"
-
-
-def _place(location: tuple[int | str, ...], root: Any) -> tuple[list[str], list[str]]:
-    """The path of an error as its author wrote it, without labels of union members, and the keys there are."""
-    path: list[str] = []
-    kind: Any = root
-    keys: list[str] = []
-    if root is None:
-        return [str(step) for step in location], keys
-    for step in location:
-        if step == "[key]":
-            break
-        if get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
-        if get_origin(kind) is UnionType:  # of what may be None there is one other member, and no label
-            members = [member for member in get_args(kind) if member is not NoneType]
-            kind = members[0] if len(members) == 1 else kind
-        if get_origin(kind) in (dict, tuple):
-            kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
-        elif isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys = sorted(kind.model_fields)
-            kind = kind.model_fields[str(step)].annotation if step in kind.model_fields else None
-        elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            keys = sorted(field.name for field in dataclasses.fields(kind))
-            kind = None
-        elif kind is not None:
-            break
-        path.append(str(step))
-    return path, keys
 
 
 def _reachable(address: str, *, insecure: bool) -> str:

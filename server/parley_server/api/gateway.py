@@ -24,6 +24,7 @@ from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
 from parley_server.api import status, validate
 from parley_server.api.calls import Calls
+from parley_server.api.checks import seconds
 from parley_server.api.models import Models
 from parley_server.api.recordings import Ended, Events, Recordings
 from parley_server.api.stream import EventWriter, coalesced
@@ -90,9 +91,7 @@ class GatewayServicer(GatewayServiceServicer):
     ) -> None:
         ctx = self._context("chat", "StreamChat", context)
         options = request.options
-        interval = (
-            validate.seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
-        )
+        interval = seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
         with self.calls.track(context):
             writer = EventWriter(context.write, max(1.0, interval), self.max_stall)
             try:
@@ -313,7 +312,7 @@ class GatewayServicer(GatewayServiceServicer):
     @staticmethod
     def _batches(reply: Reply[v1.ChatResponse], options: v1.StreamOptions) -> Any:
         batches: AsyncIterator[Batch] = aiter(reply)
-        hold = validate.seconds(options.coalesce_interval)
+        hold = seconds(options.coalesce_interval)
         return coalesced(batches, hold) if hold > 0 else batches
 
     def _events(self, batch: Batch, request: v1.StreamChatRequest, ctx: Context) -> Any:

@@ -5,24 +5,16 @@ The limits stand in the comments of the protos; a test reads them there and trie
 
 from __future__ import annotations
 
-import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from itertools import islice
-from typing import Protocol
-
-import jsonschema_rs
-import orjson
-from google.protobuf.descriptor import EnumDescriptor
-from google.protobuf.duration_pb2 import Duration
 
 from parley import v1
+from parley_server.api.checks import Say, in_range, json_object, known_enum, positive, schema, seconds
 from parley_server.core.errors import Violation
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
-_JSON_DEPTH = 128
-_SCHEMA_BYTES = 256 * 1024
 _PARTS_BY_ROLE = {
     v1.ROLE_SYSTEM: frozenset(("text",)),
     v1.ROLE_DEVELOPER: frozenset(("text",)),
@@ -41,8 +33,6 @@ _SAMPLING_RANGES: dict[str, tuple[float, float]] = {
     "top_logprobs": (0, 20),
 }
 _PARTS_OF_RESULT = frozenset(("text", "image", "document"))
-
-Say = Callable[[str, str], None]
 
 
 def chat(request: v1.ChatRequest) -> list[Violation]:
@@ -87,8 +77,8 @@ def embed(request: v1.EmbedRequest) -> list[Violation]:
             case None:
                 say(f"inputs[{i}]", "has neither text nor tokens")
     if request.HasField("dimensions"):
-        _range(request.dimensions, 1, 65536, "dimensions", say)
-    _known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
+        in_range(request.dimensions, 1, 65536, "dimensions", say)
+    known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
     _no_generation(request.routing, "embeddings", say)
     _common(request, say)
     return found
@@ -172,11 +162,6 @@ def response_id(text: str, path: str = "response_id") -> list[Violation]:
     return []
 
 
-def seconds(duration: Duration) -> float:
-    """A protobuf duration in seconds."""
-    return duration.seconds + duration.nanos / 1e9
-
-
 def _model(model: str, path: str, say: Say) -> None:
     if not model:
         say(path, "is required")
@@ -217,7 +202,7 @@ def _part(part: v1.Part, kind: str, path: str, calls: set[str], say: Say) -> Non
     match kind:
         case "image":
             _source(part.image.source, f"{path}.image.source", say)
-            _known_enum(part.image.detail, v1.ImageDetail, f"{path}.image.detail", say)
+            known_enum(part.image.detail, v1.ImageDetail, f"{path}.image.detail", say)
         case "audio":
             _source(part.audio.source, f"{path}.audio.source", say)
         case "document":
@@ -233,7 +218,7 @@ def _part(part: v1.Part, kind: str, path: str, calls: set[str], say: Say) -> Non
         case "provider_part":
             if not part.provider_part.provider:
                 say(f"{path}.provider_part.provider", "is required")
-            _json_object(part.provider_part.json, f"{path}.provider_part.json", say)
+            json_object(part.provider_part.json, f"{path}.provider_part.json", say)
 
 
 def _tool_result(result: v1.ToolResult, path: str, calls: set[str], say: Say) -> None:
@@ -279,15 +264,15 @@ def _tools(request: v1.ChatRequest, say: Say) -> None:
                     say(f"{path}.function.name", f"{function.name!r} is there twice")
                 names.add(function.name)
                 if function.parameters_json_schema:
-                    _schema(function.parameters_json_schema, f"{path}.function.parameters_json_schema", say)
+                    schema(function.parameters_json_schema, f"{path}.function.parameters_json_schema", say)
             case "provider_tool":
                 if not tool.provider_tool.provider:
                     say(f"{path}.provider_tool.provider", "is required")
-                _json_object(tool.provider_tool.json, f"{path}.provider_tool.json", say)
+                json_object(tool.provider_tool.json, f"{path}.provider_tool.json", say)
             case None:
                 say(path, "is of no kind this server knows")
     choice = request.tool_choice
-    _known_enum(choice.mode, v1.ToolChoice.Mode, "tool_choice.mode", say)
+    known_enum(choice.mode, v1.ToolChoice.Mode, "tool_choice.mode", say)
     if choice.mode == v1.ToolChoice.MODE_REQUIRED and not request.tools:
         say("tool_choice.mode", "MODE_REQUIRED needs tools")
     for i, name in enumerate(choice.allowed_tool_names):
@@ -312,14 +297,14 @@ def _sampling(sampling: v1.SamplingOptions, path: str, say: Say) -> None:
                 if len(value) > 1024:
                     say(here, f"has {len(value)} entries; at most 1024 are allowed")
                 for token, bias in islice(value.items(), 1024):
-                    _range(bias, -100, 100, f"{here}[{token}]", say)
+                    in_range(bias, -100, 100, f"{here}[{token}]", say)
             case name if name in _SAMPLING_RANGES:
-                _range(value, *_SAMPLING_RANGES[name], here, say)
+                in_range(value, *_SAMPLING_RANGES[name], here, say)
 
 
 def _reasoning(reasoning: v1.ReasoningOptions, path: str, say: Say) -> None:
-    _known_enum(reasoning.effort, v1.ReasoningEffort, f"{path}.effort", say)
-    _known_enum(reasoning.visibility, v1.ReasoningOptions.Visibility, f"{path}.visibility", say)
+    known_enum(reasoning.effort, v1.ReasoningEffort, f"{path}.effort", say)
+    known_enum(reasoning.visibility, v1.ReasoningOptions.Visibility, f"{path}.visibility", say)
     if reasoning.HasField("budget_tokens") and reasoning.budget_tokens < 0:
         say(f"{path}.budget_tokens", "must not be negative")
 
@@ -332,7 +317,7 @@ def _output(output: v1.OutputOptions, say: Say) -> None:
         if form.name and not _NAME.match(form.name):
             say("output.json_schema.name", "must be [a-zA-Z0-9_-]{1,64}")
         if form.json_schema:
-            _schema(form.json_schema, "output.json_schema.json_schema", say)
+            schema(form.json_schema, "output.json_schema.json_schema", say)
         else:
             say("output.json_schema.json_schema", "is required")
 
@@ -340,7 +325,7 @@ def _output(output: v1.OutputOptions, say: Say) -> None:
 def _prompt_cache(cache: v1.PromptCacheOptions, say: Say) -> None:
     if len(cache.key) > 256:
         say("prompt_cache.key", "is longer than 256 characters")
-    _positive(cache, "ttl", "prompt_cache", say)
+    positive(cache, "ttl", "prompt_cache", say)
 
 
 def _common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, say: Say) -> None:
@@ -353,8 +338,8 @@ def _common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, say: S
         _key(request.idempotency_key, say)
     if request.provider_options_json:
         for provider, text in request.provider_options_json.items():
-            _json_object(text, f"provider_options_json[{provider[:64]!r}]", say)
-    _known_enum(request.unsupported_policy, v1.UnsupportedPolicy, "unsupported_policy", say)
+            json_object(text, f"provider_options_json[{provider[:64]!r}]", say)
+    known_enum(request.unsupported_policy, v1.UnsupportedPolicy, "unsupported_policy", say)
     if request.HasField("routing"):
         _routing(request.routing, say)
 
@@ -385,100 +370,20 @@ def _routing(routing: v1.RoutingOptions, say: Say) -> None:
         _sampling(fallback.sampling, f"{path}.sampling", say)
         _reasoning(fallback.reasoning, f"{path}.reasoning", say)
         if fallback.HasField("weight"):
-            _range(fallback.weight, 0, 1000, f"{path}.weight", say)
-    _known_enum(routing.strategy, v1.RoutingOptions.Strategy, "routing.strategy", say)
+            in_range(fallback.weight, 0, 1000, f"{path}.weight", say)
+    known_enum(routing.strategy, v1.RoutingOptions.Strategy, "routing.strategy", say)
     if routing.HasField("max_cost_nano_usd") and routing.max_cost_nano_usd <= 0:
         say("routing.max_cost_nano_usd", "must be above 0")
     if routing.HasField("max_attempts"):
-        _range(routing.max_attempts, 1, 32, "routing.max_attempts", say)
+        in_range(routing.max_attempts, 1, 32, "routing.max_attempts", say)
     for name in ("attempt_timeout", "first_output_timeout"):
-        _positive(routing, name, "routing", say)
+        positive(routing, name, "routing", say)
     if routing.mid_stream_fallback or routing.continuation:
         _recovery(routing, say)
 
 
 def _recovery(routing: v1.RoutingOptions, say: Say) -> None:
-    _known_enum(routing.mid_stream_fallback, v1.RoutingOptions.MidStreamFallback, "routing.mid_stream_fallback", say)
-    _known_enum(routing.continuation, v1.RoutingOptions.Continuation, "routing.continuation", say)
+    known_enum(routing.mid_stream_fallback, v1.RoutingOptions.MidStreamFallback, "routing.mid_stream_fallback", say)
+    known_enum(routing.continuation, v1.RoutingOptions.Continuation, "routing.continuation", say)
     if routing.continuation and routing.mid_stream_fallback != v1.RoutingOptions.MID_STREAM_FALLBACK_CONTINUE:
         say("routing.continuation", "means nothing without MID_STREAM_FALLBACK_CONTINUE")
-
-
-def _positive(holder: v1.RoutingOptions | v1.PromptCacheOptions, name: str, path: str, say: Say) -> None:
-    if holder.HasField(name) and seconds(getattr(holder, name)) <= 0:  # type: ignore[arg-type]
-        say(f"{path}.{name}", "must be above 0")
-
-
-def _range(value: float, low: float, high: float, path: str, say: Say) -> None:
-    if not low <= value <= high:  # also catches NaN, which compares as false
-        say(path, f"is {value:g}; {low:g} to {high:g} are allowed")
-
-
-class _Enum(Protocol):
-    @property
-    def DESCRIPTOR(self) -> EnumDescriptor: ...
-
-
-def _known_enum(value: int, enum: _Enum, path: str, say: Say) -> None:
-    if value and value not in enum.DESCRIPTOR.values_by_number:
-        say(path, f"{value} is not a value this server knows")
-
-
-def _json_object(text: str, path: str, say: Say) -> None:
-    problem = _json_problem(text)
-    if problem:
-        say(path, problem)
-
-
-def _json_problem(text: str) -> str:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return f"is not JSON: {error.msg} at character {error.pos}"
-    if not isinstance(value, dict):
-        return "must be a JSON object"
-    return "" if _depth_within(value, _JSON_DEPTH) else f"is nested more than {_JSON_DEPTH} levels deep"
-
-
-def _depth_within(value: object, limit: int) -> bool:
-    level: Iterable[object] = [value]
-    for _ in range(limit):
-        level = [child for node in level for child in _children(node)]
-        if not level:
-            return True
-    return False
-
-
-def _children(node: object) -> Iterable[object]:
-    match node:
-        case dict():
-            return [v for v in node.values() if isinstance(v, dict | list)]
-        case list():
-            return [v for v in node if isinstance(v, dict | list)]
-        case _:
-            return ()
-
-
-def _schema(text: str, path: str, say: Say) -> None:
-    if len(text) > _SCHEMA_BYTES or len(text.encode()) > _SCHEMA_BYTES:
-        say(path, "is larger than 256 KiB")
-        return
-    problem = _schema_problem(text)
-    if problem:
-        say(path, problem)
-
-
-@functools.lru_cache(maxsize=256)
-def _schema_problem(text: str) -> str:
-    """Why `text` is not a JSON Schema. Remembered, since a service sends the same tools with every request."""
-    problem = _json_problem(text)
-    if problem:
-        return problem
-    try:
-        jsonschema_rs.meta.validate(orjson.loads(text))
-    except jsonschema_rs.ValidationError as error:
-        where = "/".join(str(step) for step in error.instance_path)
-        return f"is not a JSON Schema: {error.message[:200]}" + (f" (at /{where})" if where else "")
-    except (ValueError, jsonschema_rs.ReferencingError) as error:
-        return f"is not a JSON Schema: {str(error)[:200]}"
-    return ""
