@@ -41,7 +41,7 @@ class TestFailures:
             began = time.monotonic()
             error = await self.failing(transport, post(base_url), connect_timeout=0.1)
             assert type(error) is AttemptTimeout
-            assert 0.1 <= time.monotonic() - began < 1
+            assert 0.09 <= time.monotonic() - began < 1  # timers may ring a little early
 
     async def test_tls_handshake_takes_too_long(self, transport: HttpTransport) -> None:
         async with scripted(ok, reads="nothing") as upstream:
