@@ -1,0 +1,148 @@
+"""One upstream call for several callers: those with the same idempotency key, and those who ask the same at once.
+
+Behind the check, since nothing malformed is worth keeping; around the router and what recovers streams, so that what is
+shared is the answer as one caller would have got it. The call runs in a task of its own. Its callers follow it, each
+with a deadline of its own and free to go; the last one who goes ends it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from parley import v1
+from parley_server.core.context import Context
+from parley_server.core.errors import GatewayError, IdempotencyKeyReused, IdempotentRequestInProgress, Violation
+from parley_server.core.reply import Reply
+from parley_server.core.service import AnyRequest, Layer, Service
+from parley_server.pipeline.shared.call import SharedCall
+from parley_server.pipeline.shared.memory import Key, Memory, Remembered, SharePolicy, replayed
+
+__all__ = ["Memory", "Share", "SharePolicy"]
+
+_LATER = 1.0  # seconds until a call that cannot be joined may be over
+_NOT_ASKED = ("idempotency_key", "metadata", "end_user_id")  # what does not change an answer
+
+
+class Share:
+    """Gives calls with the same idempotency key one answer, and with `join` equal requests under way too.
+
+    Keys belong to `ctx.caller`. A call that fails frees its key, unless content was sent already: then whoever comes
+    with it gets that content and the same error. Requests without a key are joined if they are for embeddings or
+    rerankings, or set a seed or a temperature of 0. A failure that may have been one of the moment is not shared with
+    those who joined: they try once more, together.
+
+    `around`: a layer that also sees those calls which may outlast the caller who began them.
+    """
+
+    def __init__(self, memory: Memory, *, join: bool = False, around: Layer | None = None) -> None:
+        self._memory = memory
+        self._join = join
+        self._around = around
+
+    def __call__(self, inner: Service) -> Service:
+        join = self._join
+        outlasting = inner if self._around is None else self._around(inner)
+
+        async def shared(request: Any, ctx: Context) -> Reply[Any]:
+            if request.idempotency_key:
+                return await self._keyed(outlasting, request, ctx)
+            if join and _is_repeatable(request):
+                return await self._joined(outlasting, request, ctx)
+            return await inner(request, ctx)
+
+        return shared
+
+    async def _keyed(self, inner: Service, request: AnyRequest, ctx: Context) -> Reply[Any]:
+        memory, digest = self._memory, _digest(request)
+        key = (ctx.caller, request.idempotency_key)
+        while (call := memory.running.get(key)) is not None:
+            _check(call, digest)
+            if not call.abandoned:
+                if call.lost:
+                    raise _in_progress(call)
+                ctx.warnings.append(_replays(call.ctx.response_id))
+                return await call.attended(ctx)
+            await call.ended()  # so that no two calls for one key are ever under way
+        if (done := memory.finished(key)) is not None:
+            _check(done, digest)
+            ctx.warnings.append(_replays(done.response_id))
+            return replayed(done, ctx)
+        call = SharedCall(inner, request, ctx, digest, memory, lambda over: self._over(key, over))
+        memory.running[key] = call
+        return await call.attended(ctx, leads=True)
+
+    def _over(self, key: Key, call: SharedCall) -> None:
+        del self._memory.running[key]
+        if not call.abandoned and not call.lost:
+            self._memory.remember(key, call)
+
+    async def _joined(self, inner: Service, request: AnyRequest, ctx: Context) -> Reply[Any]:
+        running, digest = self._memory.running, _digest(request, but=_NOT_ASKED)
+        key = (ctx.caller, digest)
+        notes = len(ctx.warnings)
+        tried = False
+        while True:
+            call = running.get(key)
+            leads = call is None or call.abandoned or call.lost
+            if call is None or leads:
+                call = running[key] = SharedCall(
+                    inner, request, ctx, digest, self._memory, lambda it: _gone(running, key, it)
+                )
+            else:
+                ctx.warnings.append(_joins(call.ctx.response_id))
+            try:
+                return await call.attended(ctx, leads=leads)
+            except GatewayError as error:
+                if leads or tried or not error.retryable:
+                    raise
+            tried = True
+            del ctx.warnings[notes:]
+
+
+def _gone(running: dict[Key, SharedCall], key: Key, call: SharedCall) -> None:
+    if running.get(key) is call:  # else another one has taken its place
+        del running[key]
+
+
+def _check(call: SharedCall | Remembered, digest: bytes) -> None:
+    if call.digest != digest:
+        description = "the key was used for another request"
+        violation = Violation("idempotency_key", description, "IDEMPOTENCY_KEY_REUSED")
+        raise IdempotencyKeyReused(f"idempotency_key: {description}", violations=[violation])
+
+
+def _in_progress(call: SharedCall) -> IdempotentRequestInProgress:
+    return IdempotentRequestInProgress(
+        f"{call.ctx.response_id} has the same idempotency key and is under way; it is too long to be joined",
+        retry_after=_LATER,
+        facts={"responseId": call.ctx.response_id},
+    )
+
+
+def _replays(response_id: str) -> v1.Warning:
+    message = f"this is the answer of {response_id}, which has the same idempotency key; no provider was asked"
+    return v1.Warning(code="IDEMPOTENT_REPLAY", message=message, field="idempotency_key")
+
+
+def _joins(response_id: str) -> v1.Warning:
+    return v1.Warning(code="JOINED", message=f"this is the answer of {response_id}, which asked the same at that time")
+
+
+def _is_repeatable(request: AnyRequest) -> bool:
+    """Whether the answer is meant to be the same each time."""
+    if not isinstance(request, v1.ChatRequest):
+        return True
+    sampling = request.sampling
+    return sampling.HasField("seed") or (sampling.HasField("temperature") and sampling.temperature == 0)
+
+
+def _digest(request: Any, but: tuple[str, ...] = ("idempotency_key",)) -> bytes:
+    """What is asked, whoever asks it and by which key."""
+    asked = type(request)()
+    asked.CopyFrom(request)
+    for name in but:
+        if name in asked.DESCRIPTOR.fields_by_name:
+            asked.ClearField(name)
+    data = asked.SerializeToString(deterministic=True)
+    return hashlib.blake2b(data, digest_size=32, person=type(request).__name__.encode()[:16]).digest()
