@@ -16,6 +16,7 @@ from parley import v1
 from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
 from parley_server.core.target import Target
+from parley_server.dialects.learned import around
 from parley_server.dialects.openai_chat.blocks import DETAILS, join_blocks, split_block
 from parley_server.dialects.openai_chat.decode import (
     MALFORMED,
@@ -123,22 +124,15 @@ class ChunkDecoder:
         return len(words)
 
     def _learn(self, frame: bytes, words: str) -> None:
-        """Keep what stands around the text of a chunk that is nothing but text.
-
-        The same bytes may stand elsewhere too: as another value, or as `","` between two of them.
-        """
-        text = orjson.dumps(words)
-        start = frame.find(text)
-        while start >= 0:
-            before, behind = frame[:start], frame[start + len(text) :]
+        """Keep what stands around the text of a chunk that is nothing but text."""
+        for before, behind in around(frame, words):
             try:
                 found: Any = orjson.loads(before + b'""' + behind)
             except orjson.JSONDecodeError:
-                found = None
-            if found is not None and only_words(found) == "":
+                continue
+            if only_words(found) == "":
                 self._before, self._behind = before, behind
                 return
-            start = frame.find(text, start + 1)
 
     def _frame(self, frame: bytes) -> None:
         if frame.startswith(b"[DONE]"):
