@@ -68,7 +68,7 @@ def encode(request: v1.ChatRequest, target: Target, quirks: Quirks, path: str, *
     if request.HasField("output"):
         _output(body, request.output, target, quirks, wishes)
     if request.HasField("prompt_cache"):
-        _prompt_cache(body, request.prompt_cache, wishes)
+        prompt_cache(body, request.prompt_cache, wishes)
     if request.HasField("routing") and request.routing.service_tier:
         body["service_tier"] = request.routing.service_tier
     if request.end_user_id:
@@ -164,7 +164,8 @@ def _any_object(body: Body, wish: str, target: Target, quirks: Quirks, wishes: W
         wishes.unmet(wish, f"{target} cannot be held to JSON")
 
 
-def _prompt_cache(body: Body, cache: v1.PromptCacheOptions, wishes: Wishes) -> None:
+def prompt_cache(body: Body, cache: v1.PromptCacheOptions, wishes: Wishes) -> None:
+    """The vendor's cache of prompts: the Responses API takes the same fields as Chat Completions."""
     if cache.key:
         body["prompt_cache_key"] = cache.key
     options = {}

@@ -13,7 +13,7 @@ import orjson
 from parley import v1
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, Wishes, dump
-from parley_server.dialects.openai_chat.messages import cache_ttl
+from parley_server.dialects.openai_chat.encode import prompt_cache
 from parley_server.dialects.openai_families import reasons, refused
 from parley_server.dialects.openai_responses.items import Items
 from parley_server.dialects.openai_responses.quirks import EFFORTS, ResponsesQuirks
@@ -73,7 +73,7 @@ def encode(request: v1.ChatRequest, target: Target, quirks: ResponsesQuirks, pat
     if request.HasField("output"):
         _output(body, request.output, quirks, wishes)
     if request.HasField("prompt_cache"):
-        _prompt_cache(body, request.prompt_cache, wishes)
+        prompt_cache(body, request.prompt_cache, wishes)
     if request.HasField("routing") and request.routing.service_tier:
         body["service_tier"] = request.routing.service_tier
     if request.end_user_id:
@@ -275,21 +275,6 @@ def _output(body: Body, output: v1.OutputOptions, quirks: ResponsesQuirks, wishe
         wishes.unmet("output.predicted_text", "there are no predictions in the Responses API")
     if said:
         body["text"] = said
-
-
-def _prompt_cache(body: Body, cache: v1.PromptCacheOptions, wishes: Wishes) -> None:
-    if cache.key:
-        body["prompt_cache_key"] = cache.key
-    options = {}
-    match cache.mode:
-        case v1.PromptCacheOptions.MODE_AUTO:
-            options["mode"] = "implicit"
-        case v1.PromptCacheOptions.MODE_EXPLICIT:
-            options["mode"] = "explicit"
-    if cache.HasField("ttl"):
-        options["ttl"] = cache_ttl(cache.ttl, "prompt_cache.ttl", wishes)
-    if options:
-        body["prompt_cache_options"] = options
 
 
 def _leave_out(body: Body, include: list[str], target: Target, quirks: ResponsesQuirks, wishes: Wishes) -> None:
