@@ -113,7 +113,8 @@ lock: $(VENV_GEN)/.ready ## Compile the lock files from the requirements
 	@echo "==> server/requirements.lock"
 	@$(COMPILE) $(PROJECTS) --extra cli --group build --output-file server/requirements.lock
 	@echo "==> tests/requirements.lock"
-	@$(COMPILE) $(PROJECTS) --extra cli --extra aws --extra google --extra azure --group build --group test --group lint \
+	@$(COMPILE) $(PROJECTS) --extra cli --extra aws --extra google --extra azure --extra redis --extra encryption --extra semantic \
+		--group build --group test --group lint \
 		--constraint server/requirements.lock --output-file tests/requirements.lock
 	@echo "==> tests/e2e/requirements.lock"
 	@$(COMPILE) tests/e2e/requirements.in --constraint tests/requirements.lock --output-file tests/e2e/requirements.lock

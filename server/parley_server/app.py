@@ -31,8 +31,8 @@ from parley_server.config_revision import carried, digest
 from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
 from parley_server.reload import Reloader
-from parley_server.stores.base import Bounds
-from parley_server.stores.memory import MemoryStreams
+from parley_server.stores.memory.streams import MemoryStreams
+from parley_server.stores.streams import Bounds
 from parley_server.transports.mock import MockTransport
 
 _HEALTH_TIMEOUT = 1.0

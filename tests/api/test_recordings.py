@@ -24,8 +24,8 @@ from parley_server.core.errors import (
     Unavailable,
 )
 from parley_server.core.reply import Outcome, Reply
-from parley_server.stores.base import Bounds
-from parley_server.stores.memory import MemoryStreams
+from parley_server.stores.memory.streams import MemoryStreams
+from parley_server.stores.streams import Bounds
 from tests import fakes
 from tests.fakes import Step, Upstream, chat, completed, delta, opened, started
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from parley_server.stores.base import Bounds, Ending, Event, State, StreamExpired, StreamStore, StreamUnknown
-from parley_server.stores.memory import MemoryStreams
+from parley_server.stores.memory.streams import MemoryStreams
+from parley_server.stores.streams import Bounds, Ending, Event, State, StreamExpired, StreamStore, StreamUnknown
 
 Make = Callable[..., StreamStore]
 STORES: dict[str, Callable[[Bounds], StreamStore]] = {"memory": MemoryStreams}

@@ -35,7 +35,7 @@ from parley_server.core.errors import (
     SlowConsumer,
 )
 from parley_server.core.reply import Batch, Reply
-from parley_server.stores.base import Ending, Event, StreamExpired, StreamStore, StreamUnknown
+from parley_server.stores.streams import Ending, Event, StreamExpired, StreamStore, StreamUnknown
 
 _SLICE = 32 * 1024  # bytes that are put into the store, and taken out of it, at a time
 _ID = re.compile(r"resp_[0-9a-z]{26}\Z")

@@ -71,6 +71,8 @@ class Context:
     """The caller's address as gRPC writes it, empty if unknown. Asked only by those who record it: it costs 15 µs."""
     caller: str = ""
     """Who makes the call, for what belongs to one caller only; empty while nothing authenticates callers."""
+    tenant: str = ""
+    """Whose data caches may share: callers of one tenant may be given each other's answers, others never."""
     idempotency_key: str = ""
     """The one given as metadata; at the edge it becomes that of the request."""
     priority: int = 0

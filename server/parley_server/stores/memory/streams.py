@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from parley_server.stores.base import Bounds, Ending, Event, Slice, State, StreamExpired, StreamUnknown
+from parley_server.stores.streams import Bounds, Ending, Event, Slice, State, StreamExpired, StreamUnknown
 
 OVERHEAD = 120
 """Bytes that an event takes beside its own: objects, and places in a list."""
