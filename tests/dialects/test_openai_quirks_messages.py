@@ -8,7 +8,9 @@ import pytest
 
 from parley import v1
 from parley_server.core.errors import UnsupportedParameter
+from parley_server.core.target import Target
 from parley_server.dialects.openai_chat import Quirks
+from parley_server.dialects.openai_chat.quirks import Variant
 from tests.dialects.openai_ask import SERVER, body, call, left_out, text, user
 
 
@@ -107,6 +109,17 @@ def test_images_in_results_stay_there_where_they_may() -> None:
     (said,) = body(request, SERVER, Quirks(media_in_results=True))["messages"]
     assert [block["type"] for block in said["content"]] == ["text", "image_url"]
     assert said["content"][0]["text"] == "Error: "
+
+
+def test_images_in_results_stay_there_for_the_models_that_read_them() -> None:
+    quirks = Quirks(variants=(Variant(("claude*",), media_in_results=True),))
+    image = v1.Part(image=v1.ImagePart(source=v1.MediaSource(data=b"i", mime_type="image/png")))
+    result = v1.ToolResult(tool_call_id="c", parts=[text("look"), image])
+    request = v1.ChatRequest(messages=[v1.Message(role=v1.ROLE_TOOL, parts=[v1.Part(tool_result=result)])])
+    (said,) = body(request, Target("host", "anthropic/claude-haiku-4.5"), quirks)["messages"]
+    assert [block["type"] for block in said["content"]] == ["text", "image_url"]
+    roles = [said["role"] for said in body(request, Target("host", "moonshot/kimi-k3"), quirks)["messages"]]
+    assert roles == ["tool", "user"]
 
 
 def test_marks_of_the_cache_on_images() -> None:

@@ -34,6 +34,8 @@ HOSTS = (
             budget_field="reasoning.max_tokens",
             hiding_field="reasoning.exclude",
             reasoning_fields=TEXT_FIRST,
+            # It passes images in tool results on, and not every vendor reads them there: Anthropic does.
+            variants=(Variant(("claude*",), media_in_results=True),),
         ),
         responses=ResponsesQuirks.openrouter(),
         embed=EmbedQuirks(),

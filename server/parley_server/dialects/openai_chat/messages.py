@@ -174,11 +174,12 @@ class Messages:
     def _result(self, result: v1.ToolResult, path: str, attachments: list[Any]) -> Body:
         texts: list[Body] = []
         others: list[Any] = []
+        together = self._quirks.media_in_results or self._quirks.variant(self._target.model).media_in_results
         for number, part in enumerate(result.parts):
             here = f"{path}.tool_result.parts[{number}]"
             said = self._content(part, v1.ROLE_TOOL, here)
             plain = isinstance(said, dict) and said["type"] == "text"
-            (texts if plain or self._quirks.media_in_results else others).append(said)
+            (texts if plain or together else others).append(said)
         if others:
             attachments.append({"type": "text", "text": f"Attached to the result of tool call {result.tool_call_id}:"})
             attachments.extend(others)

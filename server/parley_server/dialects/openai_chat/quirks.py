@@ -35,6 +35,9 @@ class Variant:
     streams_only: bool = False
     """Answers nothing but streams."""
 
+    media_in_results: bool = False
+    """Takes images in tool results, where the server's others may not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
