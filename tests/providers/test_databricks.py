@@ -20,11 +20,14 @@ from parley_server.core.errors import (
     InvalidRequest,
     ModelNotFound,
     Overloaded,
+    ProtocolError,
     RateLimited,
 )
 from parley_server.core.target import Target
+from parley_server.dialects.databricks_endpoints import DatabricksEndpoints
 from parley_server.providers import databricks
 from parley_server.providers.base import Provider
+from parley_server.providers.directory import list_models
 from parley_server.providers.endpoint import ChatEndpoint, Wire
 from parley_server.providers.kind import Shared
 from parley_server.transports.http import HttpTransport
@@ -225,3 +228,47 @@ def test_settings() -> None:
 def test_what_the_environment_sets_up(environ: dict[str, str], host: str | None) -> None:
     found: Any = load("", environ, {"databricks": databricks.KIND}).providers
     assert {name: settings.host for name, settings in found.items()} == ({"databricks": host} if host else {})
+
+
+def entity(**foundation: str) -> dict[str, Any]:
+    return {"served_entities": [{"name": "e", "foundation_model": foundation}]}
+
+
+async def test_lists_the_endpoints_that_chat_or_embed() -> None:
+    rows = [
+        {
+            "name": "databricks-claude-sonnet-4-5",
+            "task": "llm/v1/chat",
+            "state": {"ready": "READY"},
+            "creation_timestamp": 1700000000500,
+            "config": entity(name="system.ai.claude", display_name="Claude Sonnet 4.5"),
+        },
+        {"name": "vectors", "task": "llm/v1/embeddings", "config": {"served_entities": [{"entity_name": "mine"}]}},
+        {"name": "starting", "task": "llm/v1/chat", "state": {"ready": "NOT_READY"}},
+        {"name": "churn", "config": {"served_entities": [{"entity_name": "forest"}]}},
+        {"name": "old", "task": "llm/v1/completions"},
+    ]
+    asked = []
+
+    async def script(exchange: Exchange) -> None:
+        asked.append((exchange.request.method, exchange.request.path, exchange.request.headers["authorization"]))
+        await exchange.answer(200, json.dumps({"endpoints": rows}).encode())
+
+    async with served(script, api_key="env:KEY") as (provider, transport, _):
+        models = await list_models(provider, transport)
+    assert asked == [("GET", "/api/2.0/serving-endpoints", "Bearer dapi-1")]
+    assert [(model.id, list(model.operations), model.display_name) for model in models] == [
+        ("databricks/databricks-claude-sonnet-4-5", ["chat"], "Claude Sonnet 4.5"),
+        ("databricks/vectors", ["embed"], ""),
+    ]
+    assert models[0].create_time.ToJsonString() == "2023-11-14T22:13:20.500Z"
+
+
+def test_a_workspace_without_endpoints() -> None:
+    assert DatabricksEndpoints().decode(b"{}", "databricks") == ([], "")
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"endpoints":1}', b'{"endpoints":[{"task":"llm/v1/chat"}]}', b"no"])
+def test_what_is_no_listing(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        DatabricksEndpoints().decode(body, "databricks")

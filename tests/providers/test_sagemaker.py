@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from parley import v1
+from parley_server.core.errors import GatewayError, ProtocolError
 from parley_server.core.target import Target
+from parley_server.dialects.bedrock import SageMakerEndpoints
 from parley_server.providers import sagemaker
 from parley_server.providers.auth.aws import AwsAuth
 from parley_server.providers.base import Provider
+from parley_server.providers.directory import list_models
 from parley_server.providers.kind import Shared
+from parley_server.transports.http import HttpTransport
 from tests.providers.cards import Unreachable
+from tests.upstream import Exchange, Script, scripted
 
 ENVIRON = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "s"}
 
@@ -57,3 +64,71 @@ def test_a_container_of_another_kind_is_refused() -> None:
 
 def test_it_is_never_there_unless_it_is_configured() -> None:
     assert sagemaker.KIND.usually({**ENVIRON, "AWS_SESSION_TOKEN": "t"}) is None
+
+
+@asynccontextmanager
+async def account(script: Script) -> AsyncIterator[tuple[Provider, HttpTransport]]:
+    """The card, with the script's server as both planes."""
+    async with scripted(script) as upstream:
+        transport = HttpTransport()
+        url = upstream.base_url
+        settings = sagemaker.SageMaker.model_validate(
+            {"kind": "sagemaker", "base_url": url, "control_url": url}, context={"environ": ENVIRON}
+        )
+        try:
+            yield sagemaker.card("sagemaker", settings, Shared(transport)), transport
+        finally:
+            await transport.aclose()
+
+
+@pytest.mark.asyncio
+async def test_endpoints_of_the_account_page_by_page() -> None:
+    asked: list[Any] = []
+
+    async def script(exchange: Exchange) -> None:
+        request = exchange.request
+        asked.append((request.method, request.path, request.headers["x-amz-target"], json.loads(request.body)))
+        assert "/eu-west-1/sagemaker/aws4_request" in request.headers["authorization"]
+        rows = [{"EndpointName": f"chat-{len(asked)}", "CreationTime": 1700000000.5, "EndpointStatus": "InService"}]
+        page = {"Endpoints": rows, **({"NextToken": "t1"} if len(asked) == 1 else {})}
+        await exchange.answer(200, json.dumps(page).encode(), {"content-type": "application/x-amz-json-1.1"})
+
+    async with account(script) as (provider, transport):
+        models = await list_models(provider, transport)
+    wanted = {"StatusEquals": "InService", "MaxResults": 100}
+    assert asked == [
+        ("POST", "/", "SageMaker.ListEndpoints", wanted),
+        ("POST", "/", "SageMaker.ListEndpoints", {**wanted, "NextToken": "t1"}),
+    ]
+    assert [(model.id, model.provider_model) for model in models] == [
+        ("sagemaker/chat-1", "chat-1"),
+        ("sagemaker/chat-2", "chat-2"),
+    ]
+    assert models[0].create_time.ToJsonString() == "2023-11-14T22:13:20.500Z"
+
+
+@pytest.mark.asyncio
+async def test_who_may_not_list_is_told_so() -> None:
+    async def script(exchange: Exchange) -> None:
+        body = {"__type": "AccessDeniedException", "Message": "not authorized to perform: sagemaker:ListEndpoints"}
+        await exchange.answer(400, json.dumps(body).encode())
+
+    async with account(script) as (provider, transport):
+        with pytest.raises(GatewayError) as caught:
+            await list_models(provider, transport)
+    assert "sagemaker:ListEndpoints" in str(caught.value.provider_error)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b"[]", b'{"Endpoints":[{}]}', b'{"Endpoints":[{"EndpointName":"a","CreationTime":1e99}]}']
+)
+def test_what_is_no_listing(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        SageMakerEndpoints().decode(body, "sagemaker")
+
+
+def test_named_endpoints_need_no_listing() -> None:
+    assert card().models is not None
+    assert card(models=["a"]).models is None
+    assert card(models=["a"], list_endpoints=True).models is not None
+    assert card(list_endpoints=False).models is None

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from parley_server.core.target import Target
+from parley_server.dialects.databricks_endpoints import LISTING, DatabricksEndpoints
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_embed import EmbedQuirks, OpenAIEmbed
 from parley_server.providers.auth import Auth, Bearer, Token, TokenAuth, forms, of_keys
@@ -75,15 +77,22 @@ def client_credentials(transport: Transport, clock: Callable[[], float], setting
 
 def card(name: str, settings: Databricks, shared: Shared) -> Provider:
     """Model serving of a Databricks workspace; models are its serving endpoints."""
+    base_url = f"{settings.host}/serving-endpoints"
+
+    def locate(path: str, _target: Target) -> str:
+        return (settings.host if path == LISTING else base_url) + path
+
     return Provider(
         name=name,
-        base_url=f"{settings.host}/serving-endpoints",
+        base_url=base_url,
+        locate=locate,
         auth=of_keys(settings.keys, Bearer, name)
         if settings.api_key
         else client_credentials(shared.transport, shared.clock, settings),
         headers=settings.headers,
         chat=OpenAIChat(QUIRKS),
         embed=OpenAIEmbed(EmbedQuirks.databricks()),
+        models=DatabricksEndpoints(),
         known_models=settings.models,
         own_names=True,
         base_models=settings.base_models,

@@ -2,7 +2,8 @@
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference. One file per verb: `encode` (with `blocks`, `media`, `tools`,
 `thinking`, `cachepoints`; `families` tells them what a model takes), `decode` and `stream` (both with `answers`),
-`errors`, `embed`, `rerank`, `models`. `hosted` and `nested` serve the dialects of others on Bedrock and on SageMaker.
+`errors`, `embed`, `rerank`, `models`. `hosted` and `nested` serve the dialects of others on Bedrock and on SageMaker;
+`endpoints` lists what is there on SageMaker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from parley_server.dialects.bedrock.choosing import needs_messages
 from parley_server.dialects.bedrock.decode import decode
 from parley_server.dialects.bedrock.embed import BedrockEmbed
 from parley_server.dialects.bedrock.encode import encode, path
+from parley_server.dialects.bedrock.endpoints import LISTING, SageMakerEndpoints
 from parley_server.dialects.bedrock.errors import error
 from parley_server.dialects.bedrock.families import is_claude
 from parley_server.dialects.bedrock.hosted import EndpointChat, EndpointEmbed, Hosted
@@ -27,6 +29,7 @@ from parley_server.dialects.bedrock.stream import ConverseDecoder
 from parley_server.dialects.framing.eventstream import EventStream
 
 __all__ = [
+    "LISTING",
     "MODELS",
     "PROFILES",
     "BedrockConverse",
@@ -38,6 +41,7 @@ __all__ = [
     "EndpointEmbed",
     "Hosted",
     "PayloadParts",
+    "SageMakerEndpoints",
     "is_claude",
     "needs_messages",
     "path",
