@@ -23,7 +23,6 @@ from parley_server.api.gateway import Pipelines, features
 from parley_server.api.models import Models
 from parley_server.catalog import Catalog
 from parley_server.config import Config
-from parley_server.core.allowance import Allowance
 from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
@@ -38,7 +37,6 @@ from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
 from parley_server.pipeline.check import Check
 from parley_server.pipeline.deadline import Deadline
 from parley_server.pipeline.enough import Enough
-from parley_server.pipeline.hedge import Hedge, HedgePolicy
 from parley_server.pipeline.in_use import InUse
 from parley_server.pipeline.meter import Meter
 from parley_server.pipeline.observe import Observe
@@ -59,7 +57,7 @@ from parley_server.providers.kind import Shared
 from parley_server.providers.kinds import known
 from parley_server.providers.registry import Registry
 from parley_server.providers.stepped import chat_endpoint
-from parley_server.routing import Routing
+from parley_server.routing import Routing, hedges
 from parley_server.transports.http import HttpTransport
 from parley_server.transports.mock import MockTransport
 
@@ -93,7 +91,8 @@ class Assembly:
         self.catalog = catalog or Catalog.load(settings.catalog.overlay.rows())
         self._healths: dict[str, TargetHealth] = {}
         self._memory = Memory(self._share(), time.monotonic)
-        self._routing = Routing(settings.routes)
+        self._race, races = hedges(settings.hedging, settings.routes)
+        self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -204,7 +203,7 @@ class Assembly:
             self._candidate,
             self.settings.retry.max_attempts,
             max_wait=self.settings.breaker.max_wait,
-            race=self._hedge(),
+            race=self._race,
         )
         return stack(*layers, service=router)
 
@@ -220,13 +219,6 @@ class Assembly:
 
     def _share(self) -> SharePolicy:
         return SharePolicy(self.settings.idempotency.window, self.settings.idempotency.max_bytes)
-
-    def _hedge(self) -> Hedge | None:
-        """How two targets are raced, with one allowance for all calls of a kind; None where they are not."""
-        hedging = self.settings.hedging
-        if not hedging.enabled:
-            return None
-        return Hedge(HedgePolicy(hedging.delay, hedging.whole_delay), Allowance(hedging.budget_share, hedging.budget))
 
     def _per_target(self, provider: Provider, target: Target, endpoint: Service) -> Service:
         """What every attempt at one target passes, outermost first."""

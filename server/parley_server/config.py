@@ -28,7 +28,7 @@ from parley_server.config_routes import problems as routes_problems
 from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
 from parley_server.providers.kind import Kind, KindError
 from parley_server.providers.kinds import known
-from parley_server.settings import Address, KindSettings, Name, Seconds, Section, Statuses, Trouble, note_file
+from parley_server.settings import Address, KindSettings, Name, Percent, Seconds, Section, Statuses, Trouble, note_file
 
 
 class Server(Section):
@@ -125,6 +125,10 @@ class Hedging(Section):
     enabled: bool = Field(False, description="Ask the next target as well where the first is slow to begin.")
     delay: Seconds = Field(1, description="Seconds to the first content of a streamed answer before that happens.")
     whole_delay: Seconds = Field(10, description="Seconds to a whole answer before that happens.")
+    percentile: Percent | None = Field(
+        None,
+        description="Wait instead as long as so many of a hundred answers of the target take, once enough are known.",
+    )
     budget_share: float = Field(
         0.05, ge=0, le=1, description="Second targets that may be asked for each call, once those below are used up."
     )

@@ -20,7 +20,7 @@ from parley_server.api import validate
 from parley_server.core.errors import Violation
 from parley_server.core.routes import Overrides
 from parley_server.core.strategies import Strategy
-from parley_server.settings import Name, Section
+from parley_server.settings import Name, Percent, Seconds, Section
 
 _MOST_TARGETS = 32
 _MOST_LEAVES = 64
@@ -126,6 +126,22 @@ class RouteTarget(Section):
     overrides: OverrideSettings = Field(OverrideSettings(), description="What is different about requests to it.")
 
 
+class RouteHedging(Section):
+    """How targets of one route are raced, where that differs from `hedging`."""
+
+    enabled: bool = Field(True, description="Ask the next target as well where the first is slow to begin.")
+    delay: Seconds | None = Field(None, description="Seconds to the first content of a stream before that happens.")
+    whole_delay: Seconds | None = Field(None, description="Seconds to a whole answer before that happens.")
+    percentile: Percent | None = Field(None, description="Instead: as long as it takes so many of a hundred answers.")
+    budget_share: float | None = Field(None, ge=0, le=1, description="Second targets for each call of the route.")
+    budget: float | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="Second targets of the route at any time; without a budget it shares that of all.",
+    )
+
+
 class RouteSettings(Section):
     """Several targets under one name that callers use as a model."""
 
@@ -134,6 +150,7 @@ class RouteSettings(Section):
     fallback_on: tuple[FallbackOn, ...] = Field(
         (), description="Failures after which the next target is asked, besides those after which it always is."
     )
+    hedging: RouteHedging | None = Field(None, description="Whether its targets are raced, and what is different then.")
     display_name: str = Field("", max_length=128, description="Human-readable name in the list of models.")
 
     def order(self) -> Strategy:

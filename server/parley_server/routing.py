@@ -6,11 +6,14 @@ import random
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from parley_server.config import Hedging
 from parley_server.config_routes import RouteSettings
+from parley_server.core.allowance import Allowance
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
-from parley_server.core.routes import Candidate, Entry, Route
+from parley_server.core.routes import Candidate, Entry, Race, Route
 from parley_server.core.strategies import Spread
+from parley_server.pipeline.hedge import Hedge, HedgePolicy
 from parley_server.providers.directory import Directory
 from parley_server.providers.route_list import RouteList, Shown
 
@@ -19,10 +22,14 @@ Resolve: TypeAlias = Callable[[str, Operation], Candidate | Route]
 
 class Routing:
     """Builds routes by name. What a route remembers from call to call, its place in the sequence of weighted choices,
-    is here."""
+    is here.
 
-    def __init__(self, settings: Mapping[str, RouteSettings]) -> None:
+    `races`: by route, how its targets are raced, for those with rules of their own.
+    """
+
+    def __init__(self, settings: Mapping[str, RouteSettings], races: Mapping[str, Race] | None = None) -> None:
         self._settings = settings
+        self._races = races or {}
         self._draws = {name: Spread(random.random) for name in settings}
 
     def route(self, name: str, operation: Operation, resolve: Resolve) -> Route:
@@ -36,7 +43,8 @@ class Routing:
             except GatewayError as error:
                 option = error
             entries.append(Entry(option, weight=target.weight, overrides=target.overrides.value()))
-        return Route(name, tuple(entries), settings.order(), frozenset(settings.fallback_on), self._draws[name])
+        on, draw = frozenset(settings.fallback_on), self._draws[name]
+        return Route(name, tuple(entries), settings.order(), on, draw, self._races.get(name))
 
     def listed(self, directory: Directory) -> RouteList:
         """`directory`, and the routes beside its models."""
@@ -51,3 +59,24 @@ class Routing:
         for target in self._settings[name].targets:
             found += self._leaves(target.model) if target.model in self._settings else [target.model]
         return found
+
+
+def hedges(hedging: Hedging, routes: Mapping[str, RouteSettings]) -> tuple[Hedge, dict[str, Hedge]]:
+    """How targets are raced everywhere, and in the routes with rules of their own; one allowance for all of them, but
+    for routes that have a budget of their own."""
+    shared = Allowance(hedging.budget_share, hedging.budget)
+    own: dict[str, Hedge] = {}
+    for name, route in routes.items():
+        if route.hedging is not None:
+            given = route.hedging.model_dump(exclude_none=True)
+            allowance = shared
+            if not given.keys().isdisjoint(("budget", "budget_share")):
+                allowance = Allowance(
+                    given.get("budget_share", hedging.budget_share), given.get("budget", hedging.budget)
+                )
+            own[name] = Hedge(_policy(hedging.model_copy(update=given)), allowance)
+    return Hedge(_policy(hedging), shared), own
+
+
+def _policy(hedging: Hedging) -> HedgePolicy:
+    return HedgePolicy(hedging.delay, hedging.whole_delay, hedging.percentile, hedging.enabled)

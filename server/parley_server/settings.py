@@ -152,6 +152,8 @@ def _statuses(statuses: tuple[int, ...]) -> tuple[int, ...]:
 Statuses = Annotated[tuple[int, ...], AfterValidator(_statuses)]
 """HTTP statuses that a retry may help against."""
 Attempts = Annotated[int, Field(ge=1, le=32)]
+Percent = Annotated[float, Field(ge=50, le=99)]
+"""Of what is usual: at least half, and not so much that it would take thousands of observations to know."""
 
 
 class ProviderRetry(Section):

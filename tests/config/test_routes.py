@@ -16,6 +16,8 @@ from parley_server.cli import app
 from parley_server.config import load
 from parley_server.config_routes import FallbackOn, StrategyName
 from parley_server.core.routes import CONTENT_BLOCKED, INVALID_REQUEST
+from parley_server.pipeline.hedge import HedgePolicy
+from parley_server.routing import hedges
 from tests.config.problems import problems
 
 PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text("utf-8")
@@ -136,3 +138,35 @@ def test_check_tells_of_bad_routes_and_names_good_ones(tmp_path: Path) -> None:
     assert result.stdout.endswith("; providers: mock; routes: a, b\n")
     listed = CliRunner().invoke(app, ["models", "-c", str(path)])
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["model", "a", "b"]
+
+
+def test_a_route_is_raced_as_it_says_and_else_as_all_are() -> None:
+    config = load(
+        """
+providers: {mock: {}}
+hedging: {delay: 2, percentile: 90, budget: 7}
+routes:
+  plain: {targets: [{model: mock/x}]}
+  raced: {targets: [{model: mock/x}, {model: mock/y}], hedging: {whole_delay: 4}}
+  apart: {targets: [{model: mock/x}, {model: mock/y}], hedging: {percentile: 99, budget: 1}}
+  never: {targets: [{model: mock/x}, {model: mock/y}], hedging: {enabled: false}}
+""",
+        {},
+    )
+    everywhere, own = hedges(config.hedging, config.routes)
+    assert not everywhere.enabled
+    assert own.keys() == {"raced", "apart", "never"}
+    assert own["raced"]._policy == HedgePolicy(2, 4, 90, enabled=True)
+    assert own["apart"]._policy == HedgePolicy(2, 10, 99, enabled=True)
+    assert not own["never"].enabled
+    assert own["raced"]._allowance is everywhere._allowance
+    assert own["apart"]._allowance is not everywhere._allowance
+    taken = [own["apart"]._allowance.take() for _ in range(3)]
+    assert taken == [True, False, False]
+
+
+@pytest.mark.parametrize("percentile", ["20", "99.9", "p95"])
+def test_percentiles_that_nobody_can_know(percentile: str) -> None:
+    found = problems(f"hedging: {{percentile: {percentile}}}")
+    assert len(found) == 1
+    assert found[0].startswith("hedging.percentile: ")

@@ -53,6 +53,17 @@ def test_a_caller_who_leaves_says_only_that_it_is_no_faster() -> None:
     assert standing.failure_rate() == 0.0
 
 
+def test_percentiles_are_of_streams_and_whole_answers_apart() -> None:
+    standing = Standing(Clock())
+    for _ in range(100):
+        standing.answered(5.0, streaming=False)
+    assert standing.percentile(95, streaming=False) == pytest.approx(5.0, rel=0.1)
+    assert standing.percentile(95, streaming=True) is None
+    for _ in range(100):
+        standing.left(9.0, streaming=False)
+    assert standing.percentile(50, streaming=False) == pytest.approx(9.0, rel=0.2), "half of them took at least nine"
+
+
 def test_what_is_old_is_not_known_any_more() -> None:
     clock = Clock()
     standing = Standing(clock)

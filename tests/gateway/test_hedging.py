@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 
@@ -83,6 +84,39 @@ async def test_the_second_target_answers_and_the_first_is_hung_up_on(streaming: 
         assert loser.usage.input_tokens > 0
         assert winner.usage.source == v1.Usage.SOURCE_PROVIDER
         assert route.provider == "quick"
+
+
+async def test_a_route_learns_how_long_is_too_long(tmp_path: Path) -> None:
+    """No second target is asked before a minute is over, until the gateway knows what its first one usually takes."""
+    answered = 0
+
+    async def tiring(exchange: Exchange) -> None:
+        nonlocal answered
+        answered += 1
+        await (openai_says("as ever") if answered <= 25 else silent)(exchange)
+
+    async with (
+        scripted(by_model({"s": tiring})) as slow,
+        scripted(by_model({"q": openai_says("here you are")})) as quick,
+    ):
+        providers = {
+            "slow": {"kind": "openai-compatible", "base_url": f"{slow.base_url}/v1"},
+            "quick": {"kind": "openai-compatible", "base_url": f"{quick.base_url}/v1"},
+        }
+        targets = [{"model": "slow/s"}, {"model": "quick/q"}]
+        raced = {"percentile": 95, "delay": 60, "whole_delay": 60}
+        routes = {"raced": {"targets": targets, "hedging": raced}, "plain": {"targets": targets}}
+        async with gateway(config(providers=providers, routes=routes), tmp_path) as server:
+            for _ in range(25):
+                response = await server.stub.Chat(ask("raced"))
+                assert response.route.provider == "slow" or len(response.route.attempts) == 2
+            assert answered == 25
+            response = await server.stub.Chat(ask("raced"), timeout=20)
+            assert response.route.provider == "quick"
+            assert [reason(attempt) for attempt in response.route.attempts] == ["OUTRUN", ""]
+            assert await slow.closed_within(WITHIN * 5)
+            call = server.stub.Chat(ask("plain"), timeout=0.5)
+            assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_nobody_is_asked_twice_unless_it_is_switched_on_and_within_its_budget(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from parley_server.core.errors import CircuitOpen, GatewayError, InvalidRequest,
 from parley_server.core.reply import Batch, Reply
 from parley_server.core.routes import Candidate
 from parley_server.core.service import AnyRequest, Service
+from parley_server.core.standing import Standing
 from parley_server.core.target import Target
 from parley_server.pipeline.deadline import Deadline
 from parley_server.pipeline.hedge import Hedge, HedgePolicy
 from parley_server.pipeline.meter import Meter
+from parley_server.pipeline.observe import Observe
 from parley_server.pipeline.retry import Retry, RetryPolicy
 from parley_server.pipeline.router import Router
 from tests.fakes import chat, completed, context, delta, opened, run, said, started
@@ -81,17 +84,19 @@ class Stage:
     ) -> None:
         self.models = {model.name: model for model in models}
         self.settled: list[v1.Attempt] = []
-        self._stacks = {model.name: self._stack(model) for model in models}
+        self.standings = {model.name: Standing(asyncio.get_running_loop().time) for model in models}
         router = Router(self._resolve, attempts, race=Hedge(policy, Allowance(share, most)))
+        self._stacks = {model.name: self._stack(model) for model in models}
         self.service: Service = Deadline(60, 60)(router)
         self.begun = asyncio.get_running_loop().time()
 
     def _stack(self, model: Model) -> Service:
         meter = Meter(Target("p", model.name), PRICE, settle=lambda _, attempt: self.settled.append(attempt))
-        return Retry(RetryPolicy(attempts=2, base=0.2), asyncio.sleep, lambda: 1.0)(meter(model))
+        observe = Observe(self.standings[model.name])
+        return Retry(RetryPolicy(attempts=2, base=0.2), asyncio.sleep, lambda: 1.0)(observe(meter(model)))
 
     def _resolve(self, model: str, operation: Operation) -> Candidate:
-        return Candidate(Target("p", model), self._stacks[model])
+        return Candidate(Target("p", model), self._stacks[model], self.standings[model])
 
     async def call(self, ctx: Context) -> str:
         """The text of the answer."""
@@ -225,6 +230,41 @@ async def test_second_targets_are_a_share_of_the_calls() -> None:
         await stage.call(context())
     assert stage.models["a"].asked == 100
     assert stage.models["b"].asked in (7, 8)  # three at any time, and one in twenty
+
+
+@pytest.mark.parametrize(("usual", "asked"), [(0.5, [1, 1]), (3.0, [1, 0])], ids=["quick", "slow"])
+@pytest.mark.parametrize("streaming", [True, False], ids=["stream", "unary"])
+async def test_patience_is_what_a_target_usually_takes(usual: float, asked: list[int], streaming: bool) -> None:
+    """With a percentile a quick target is overtaken sooner than `delay` says, and a slow one later."""
+    stage = Stage(Model("a", 2.0), Model("b", 0.1), policy=HedgePolicy(1.0, 1.0, percentile=95))
+    for number in range(100):
+        stage.standings["a"].answered(usual if number % 2 else usual / 2, streaming=streaming)
+    await stage.call(context(streaming=streaming))
+    assert stage.asked() == asked
+    if asked == [1, 1]:
+        assert stage.began == pytest.approx(0.6, abs=0.05)
+
+
+async def test_before_enough_is_known_of_a_target_the_delay_holds() -> None:
+    stage = Stage(Model("a", 2.0), Model("b", 0.1), policy=HedgePolicy(1.0, 1.0, percentile=95))
+    for _ in range(19):
+        stage.standings["a"].answered(0.1, streaming=True)
+    await stage.call(context())
+    assert stage.began == pytest.approx(1.1)
+
+
+async def test_races_do_not_make_the_gateway_ever_less_patient() -> None:
+    """One answer in twenty is slow, and is cut off by a race: its time is not known, but it still counts as slow."""
+    chance = random.Random(4)
+    slow = Model("a", 0.0)
+    stage = Stage(slow, Model("b", 0.2), policy=HedgePolicy(1.0, 1.0, percentile=95), most=1e6)
+    raced = 0
+    for number in range(3000):
+        slow.after = chance.lognormvariate(0, 0.5)
+        await stage.call(context(streaming=False))
+        if number == 1000:
+            raced = stage.models["b"].asked
+    assert (stage.models["b"].asked - raced) / 2000 == pytest.approx(0.05, abs=0.015)
 
 
 async def test_notes_of_the_winner_are_told_and_those_of_the_loser_are_not() -> None:

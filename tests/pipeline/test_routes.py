@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley import v1
-from parley_server.core.context import Operation
+from parley_server.core.context import Context, Operation
 from parley_server.core.errors import (
     ContextLengthExceeded,
     CostLimitExceeded,
@@ -29,7 +30,7 @@ from parley_server.core.errors import (
     RequestTooLarge,
     UnsupportedParameter,
 )
-from parley_server.core.routes import Candidate, Entry, Overrides, Route
+from parley_server.core.routes import Candidate, Entry, Leg, Overrides, Race, Route
 from parley_server.core.standing import Standing
 from parley_server.core.strategies import Spread, Strategy
 from parley_server.core.target import Target
@@ -78,7 +79,14 @@ class World:
         standing = self.standings.setdefault(model, Standing(lambda: 0.0))
         return Candidate(Target(provider, name, self.cards.get(model)), stack, standing)
 
-    def route(self, name: str, *targets: str | Entry, strategy: Strategy = S.STRATEGY_ORDERED, on: str = "") -> None:
+    def route(
+        self,
+        name: str,
+        *targets: str | Entry,
+        strategy: Strategy = S.STRATEGY_ORDERED,
+        on: str = "",
+        race: Race | None = None,
+    ) -> None:
         entries = []
         for target in targets:
             if isinstance(target, Entry):
@@ -89,7 +97,8 @@ class World:
                 entries.append(Entry(self.resolve(model, "chat"), weight=int(weight or 1)))
             except GatewayError as error:
                 entries.append(Entry(error))
-        self.routes[name] = Route(name, tuple(entries), strategy, frozenset(on.split()), Spread(lambda: 0.0))
+        draw = Spread(lambda: 0.0)
+        self.routes[name] = Route(name, tuple(entries), strategy, frozenset(on.split()), draw, race)
 
     async def ask(self, model: str = "smart", **fields: Any) -> tuple[str, list[v1.Warning]]:
         """Who answers, and what is warned about."""
@@ -115,6 +124,47 @@ async def test_a_route_in_a_route_takes_one_place() -> None:
     world.route("smart", "inner", "p/z")
     assert (await world.ask())[0] == "p/z"
     assert world.asked == ["p/x", "p/y", "p/z"]
+
+
+class Seen:
+    """A race in which only the first runs; `races` counts them."""
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self.races = 0
+
+    async def __call__(self, legs: Sequence[Leg], ctx: Context, first: Standing) -> Any:
+        self.races += 1
+        return await legs[0](ctx), []
+
+
+async def test_a_route_may_be_raced_in_a_way_of_its_own() -> None:
+    everywhere, outer, inner, never = Seen(), Seen(), Seen(), Seen(enabled=False)
+    world = World()
+    world.router = Router(world.resolve, 4, race=everywhere)
+    world.route("plain", "p/a", "p/b")
+    world.route("inner", "p/a", "p/b", race=inner)
+    world.route("outer", "plain", "p/c", race=outer)
+    world.route("nested", "inner", "p/c", race=outer)
+    world.route("never", "p/a", "p/b", race=never)
+    world.route("single", "p/a", race=outer)
+    counts = {}
+    for name in ("plain", "inner", "outer", "nested", "never", "single"):
+        await world.ask(name)
+        counts[name] = [race.races for race in (everywhere, outer, inner, never)]
+    assert counts == {
+        "plain": [1, 0, 0, 0],
+        "inner": [1, 0, 1, 0],
+        "outer": [1, 1, 1, 0],
+        "nested": [1, 1, 2, 0],
+        "never": [1, 1, 2, 0],
+        "single": [1, 1, 2, 0],
+    }
+    await world.ask("p/c", routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="never")]))
+    assert everywhere.races == 2, "the requested model is first, and belongs to no route"
+    world.router = Router(world.resolve, 4, race=never)
+    await world.ask("outer")
+    assert outer.races == 2, "a route may be raced where others are not"
 
 
 async def test_weights_of_a_route_in_a_route_are_its_own() -> None:

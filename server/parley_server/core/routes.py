@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import orjson
 
@@ -26,6 +27,7 @@ from parley_server.core.errors import (
     UnsupportedParameter,
     Violation,
 )
+from parley_server.core.reply import Reply
 from parley_server.core.service import AnyRequest, Service
 from parley_server.core.standing import Standing
 from parley_server.core.strategies import Call, Strategy, order, prefix_of
@@ -97,15 +99,39 @@ class Entry:
     overrides: Overrides | None = None
 
 
+Leg = Callable[[Context], Awaitable[Reply[Any]]]
+"""A target of a call, asked in the context that is given."""
+
+
+class Race(Protocol):
+    """How a target that is slow to begin is raced by the next one."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it is at all."""
+
+    async def __call__(
+        self, legs: Sequence[Leg], ctx: Context, first: Standing
+    ) -> tuple[Reply[Any] | None, list[GatewayError]]:
+        """Ask the first leg, and the second as well if it sees fit; `first`: what is known of the target of the first.
+
+        An answer or None, and the failures of those who were asked, in the order in which they failed.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Targets under one name. `draw`: where the next weighted choice falls, uniform in [0, 1)."""
+    """Targets under one name. `draw`: where the next weighted choice falls, uniform in [0, 1).
+
+    `race`: how its targets are raced, if that is different from elsewhere.
+    """
 
     name: str
     entries: tuple[Entry, ...]
     strategy: Strategy = v1.RoutingOptions.STRATEGY_ORDERED
     fallback_on: frozenset[str] = frozenset()
     draw: Callable[[], float] = random.random
+    race: Race | None = None
 
 
 def _unpriced(_step: Step) -> int | None:
@@ -115,7 +141,7 @@ def _unpriced(_step: Step) -> int | None:
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """A target to ask: with what changes to the request, and when the next one may be asked after it."""
+    """A target to ask: with what changes to the request, and when the next one may be asked after it, or as well."""
 
     candidate: Candidate
     field: str = "model"
@@ -123,6 +149,7 @@ class Step:
     overrides: tuple[Overrides, ...] = ()
     fallback_on: frozenset[str] = frozenset()
     price: Callable[[Step], int | None] = _unpriced
+    race: Race | None = None
 
     @property
     def key(self) -> str:
@@ -235,6 +262,7 @@ class _Inherited:
     field: str = ""
     overrides: tuple[Overrides, ...] = ()
     fallback_on: frozenset[str] = frozenset()
+    race: Race | None = None
 
 
 _NOTHING = _Inherited()
@@ -254,6 +282,7 @@ class _Sieve:
         """The targets of `route` that there are and that the request allows."""
         group = _Group(route, above.weight if above is not None else 1, [])
         on = inherited.fallback_on | route.fallback_on
+        race = route.race if route.race is not None else inherited.race
         for entry in route.entries:
             place = inherited.field or entry.field
             own = () if entry.overrides is None else (entry.overrides,)
@@ -262,9 +291,9 @@ class _Sieve:
                 case Candidate() as candidate if _is_barred(candidate.target.provider, self._request.routing):
                     self._barred.append(candidate.target.provider)
                 case Candidate() as candidate:
-                    group.members.append(Step(candidate, place, entry.weight, overrides, on, self._cost))
+                    group.members.append(Step(candidate, place, entry.weight, overrides, on, self._cost, race))
                 case Route() as inner:
-                    group.members.append(self.sorted_out(inner, entry, _Inherited(place, overrides, on)))
+                    group.members.append(self.sorted_out(inner, entry, _Inherited(place, overrides, on, race)))
                 case error:
                     self._unknown = self._unknown or error
                     self._note(place, error.message)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from parley_server.core.circuit import Circuit
+from parley_server.core.quantiles import Quantiles
 
 HALF_LIFE = 30.0
 """Seconds after which an observation weighs half of a new one."""
@@ -72,6 +73,7 @@ class Standing:
         "_clock",
         "_failures",
         "_first_content",
+        "_first_content_times",
         "_full",
         "_headers",
         "_last",
@@ -80,6 +82,7 @@ class Standing:
         "_read",
         "_told_at",
         "_whole",
+        "_whole_times",
         "in_flight",
     )
 
@@ -95,6 +98,7 @@ class Standing:
         self._full: Callable[[], bool] = bool
         self.in_flight = 0
         self._first_content, self._whole, self._failures = Decayed(), Decayed(), Decayed()
+        self._first_content_times, self._whole_times = Quantiles(), Quantiles()
         self._last: float | None = None  # when an attempt last had an outcome
         self._headers: Mapping[str, str] | None = None  # not read yet
         self._limits: tuple[Limit, ...] = ()
@@ -126,6 +130,7 @@ class Standing:
         """Content came after `seconds`: the first of a stream, the whole of any other answer."""
         now = self._last = self._clock()
         (self._first_content if streaming else self._whole).add(seconds, now)
+        (self._first_content_times if streaming else self._whole_times).add(seconds)
         self._failures.add(0.0, now)
 
     def failed(self) -> None:
@@ -135,6 +140,7 @@ class Standing:
 
     def left(self, seconds: float, *, streaming: bool) -> None:
         """The caller went away after waiting for `seconds`: no failure, but it is at least that slow."""
+        (self._first_content_times if streaming else self._whole_times).add_unfinished(seconds)
         average = self._first_content if streaming else self._whole
         if average.value is not None and average.value >= seconds:
             return
@@ -161,6 +167,10 @@ class Standing:
         if value is None:  # of the other kind of call, if that is all there is
             value = (self._whole if streaming else self._first_content).value
         return math.inf if value is None else value / max(1.0 - self.failure_rate(), _LEAST_ALIVE)
+
+    def percentile(self, percent: float, *, streaming: bool) -> float | None:
+        """Seconds within which so many of a hundred answers have content, below 100; None while too few are known."""
+        return (self._first_content_times if streaming else self._whole_times).quantile(percent / 100.0)
 
     def busy(self) -> int:
         """Attempts under way, and calls that wait to become one."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,8 @@ from parley_server.core.allowance import Allowance
 from parley_server.core.context import Context
 from parley_server.core.errors import GatewayError
 from parley_server.core.reply import Reply
-
-Leg = Callable[[Context], Awaitable[Reply[Any]]]
-"""One side of a race: asks its target, with a context of its own."""
+from parley_server.core.routes import Leg
+from parley_server.core.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,17 @@ class HedgePolicy:
     """How long the first target may take to begin a streamed answer."""
     whole_delay: float = 10.0
     """How long it may take for a whole answer."""
+    percentile: float | None = None
+    """If set: as long as it takes so many of a hundred of its answers, once enough are known to tell; below 100."""
+    enabled: bool = True
+
+    def patience(self, first: Standing, *, streaming: bool) -> float:
+        """Seconds that the target whose standing is `first` may take."""
+        fixed = self.delay if streaming else self.whole_delay
+        if self.percentile is None:
+            return fixed
+        usual = first.percentile(self.percentile, streaming=streaming)
+        return fixed if usual is None else usual
 
 
 Race = tuple[Reply[Any] | None, list[GatewayError]]
@@ -48,10 +58,15 @@ class Hedge:
         self._policy = policy
         self._allowance = allowance
 
-    async def __call__(self, legs: Sequence[Leg], ctx: Context) -> Race:
+    @property
+    def enabled(self) -> bool:
+        """Whether there are races at all."""
+        return self._policy.enabled
+
+    async def __call__(self, legs: Sequence[Leg], ctx: Context, first: Standing) -> Race:
         """Ask the first leg, and the second one too if that takes long; legs behind these are not asked."""
         self._allowance.called()
-        delay = self._policy.delay if ctx.streaming else self._policy.whole_delay
+        delay = self._policy.patience(first, streaming=ctx.streaming)
         remaining = ctx.remaining()
         if len(legs) < 2 or (remaining is not None and remaining <= delay):
             return await _alone(legs[0], ctx)

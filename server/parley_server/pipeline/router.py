@@ -8,22 +8,17 @@ decided is whether somebody else may do better.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from parley import v1
 from parley_server.core.context import Context, Operation
 from parley_server.core.errors import CircuitOpen, GatewayError, ModelNotFound
 from parley_server.core.reply import Reply
-from parley_server.core.routes import Candidate, Entry, Overrides, Route, Step, may_follow, plan
+from parley_server.core.routes import Candidate, Entry, Leg, Overrides, Race, Route, Step, may_follow, plan
 from parley_server.core.service import AnyRequest
 
 _SHORTEST_WAIT = 0.1
-
-Leg = Callable[[Context], Awaitable[Reply[Any]]]
-"""One candidate, asked in a context of its own."""
-Race = Callable[[Sequence[Leg], Context], Awaitable[tuple[Reply[Any] | None, list[GatewayError]]]]
-"""Asks the first leg, and the second as well if it sees fit; an answer, or the failures of those who were asked."""
 
 
 class Router:
@@ -40,7 +35,7 @@ class Router:
     Where no target could even be asked, because each is left alone for having failed too often, the call waits for the
     first of them if its deadline and `max_wait` (seconds) allow for that.
 
-    `race`: how two targets are asked at once, if that is wanted.
+    `race`: how two targets are asked at once, if that is wanted, where no route says otherwise.
     """
 
     def __init__(
@@ -110,8 +105,10 @@ class Router:
         while steps:
             ctx.budget.reserved = len(steps) - 1
             failures: list[GatewayError] = []
-            if self._race is not None and len(steps) > 1:
-                reply, failures = await self._race([_leg(step, request) for step in steps[:2]], ctx)
+            race = self._race_of(steps)
+            if race is not None:
+                legs = [_leg(step, request) for step in steps[:2]]
+                reply, failures = await race(legs, ctx, steps[0].standing)
                 if reply is not None:
                     return reply
             else:
@@ -129,6 +126,13 @@ class Router:
                 del ctx.warnings[notes:]  # those of the targets that failed
         assert failure is not None  # noqa: S101  # there is at least one target, and it did not return
         raise failure
+
+    def _race_of(self, steps: list[Step]) -> Race | None:
+        """How the first two are raced, if they are."""
+        if len(steps) < 2:
+            return None
+        race = steps[0].race or self._race
+        return race if race is not None and race.enabled else None
 
 
 def _telling(before: GatewayError | None, error: GatewayError) -> GatewayError:
