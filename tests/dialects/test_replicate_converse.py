@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import Any
 
 import pytest
 
 from parley import v1
 from parley_server.core.errors import (
+    AttemptTimeout,
     CredentialsRejected,
     GatewayError,
     ModelNotFound,
     OperationUnsupported,
     ProtocolError,
     RateLimited,
+    StreamInterrupted,
     Unavailable,
 )
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall
 from parley_server.dialects.replicate import ReplicateChat
+from parley_server.dialects.replicate import schema as models
 from parley_server.dialects.steps import Ask, Listen, Pause
 from tests.dialects.replicate_talk import FILES, TARGET, Talk, begun, heard, prediction, schema, user
 
 CANCEL = HttpCall("/predictions/p1/cancel", headers={})
-POLL = Ask(HttpCall("/predictions/p1", method="GET", headers={}), undo=CANCEL)
+POLL = Ask(HttpCall("/predictions/p1", method="GET", headers={}), undo=CANCEL, within=10.0)
 STREAM_URL = "https://stream.replicate.com/v1/files/x"
 LISTEN = Listen(
     HttpCall(STREAM_URL, method="GET", headers={"accept": "text/event-stream", "cache-control": "no-store"}),
@@ -174,14 +176,19 @@ class TestStreams:
         assert talk.send(None) == POLL
         assert ended(talk, heard(DONE)).usage.output_tokens == 2
 
+    @pytest.mark.parametrize("at", ["a poll", "a pause"])
     @pytest.mark.parametrize("how", ["never", "refused", "nonsense"])
-    def test_an_end_that_does_not_come_costs_the_counts_and_no_more(self, how: str) -> None:
+    def test_an_end_that_does_not_come_costs_the_counts_and_no_more(self, how: str, at: str) -> None:
         talk = listening()
         step: Any = talk.send(None)
         response = None
-        for _ in range(20):
+        left = 10  # steps until the driver says that the time is over
+        while response is None:
+            left -= 1
             try:
-                if isinstance(step, Pause):
+                if left < 0 and isinstance(step, Pause) is (at == "a pause"):
+                    step = talk.throw(AttemptTimeout("that was all the time"))
+                elif isinstance(step, Pause):
                     step = talk.send(None)
                 elif how == "refused":
                     step = talk.throw(CredentialsRejected("no"))
@@ -189,8 +196,6 @@ class TestStreams:
                     step = talk.send(heard(b"x" if how == "nonsense" else prediction("processing")))
             except StopIteration as end:
                 response = end.value
-                break
-        assert response is not None
         assert response.finish_reason == v1.FINISH_REASON_STOP
         assert response.route.provider_response_id == "p1"
         assert not response.HasField("usage")
@@ -207,6 +212,15 @@ class TestStreams:
         assert isinstance(talk.throw(ModelNotFound("no stream")), Pause)
         assert talk.send(None) == POLL
         assert ended(talk, heard(DONE)).message.parts[0].text == "Hello"
+
+    def test_behind_a_stream_that_breaks_off_the_whole_is_waited_for(self) -> None:
+        talk = listening()
+        assert isinstance(talk.throw(StreamInterrupted("cut")), Pause)
+        assert talk.send(None) == POLL
+        assert isinstance(talk.send(heard(prediction("processing"))), Pause)
+        assert talk.send(None) == POLL
+        response = ended(talk, heard(DONE))
+        assert (response.message.parts[0].text, response.usage.output_tokens) == ("Hello", 2)
 
     @pytest.mark.parametrize("urls", [None, {}, {"stream": None}, {"stream": 7}])
     def test_a_model_without_streams_is_waited_for(self, urls: Any) -> None:
@@ -258,8 +272,7 @@ class TestModels:
         assert again.call.method == "POST"
 
     def test_what_is_remembered_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        module = import_module("parley_server.dialects.replicate.converse")  # its name is also that of a function
-        monkeypatch.setattr(module, "_MOST_SCHEMAS", 2)
+        monkeypatch.setattr(models, "_MOST_MODELS", 2)
         dialect = ReplicateChat()
 
         def looks_up(name: str) -> bool:
@@ -283,6 +296,39 @@ class TestModels:
             made = talk.throw(Unavailable("not now"))
             assert isinstance(made, Ask)
             assert made.call.method == "POST"
+
+    def test_a_model_is_looked_at_again_after_an_hour(self) -> None:
+        now = 0.0
+        dialect = ReplicateChat(lambda: now)
+
+        def first() -> tuple[Talk, str]:
+            talk: Talk = dialect.converse(limited, TARGET, stream=False)
+            step = next(talk)
+            assert isinstance(step, Ask)
+            return talk, step.call.method
+
+        def sent(step: Any) -> Any:
+            return json.loads(step.call.body)["input"]
+
+        limited = user()
+        limited.sampling.max_output_tokens = 7
+        talk, method = first()
+        assert method == "GET"
+        assert sent(talk.send(heard(schema("prompt", "max_tokens")))) == {"prompt": "hi", "max_tokens": 7}
+        now = 3599
+        assert first()[1] == "POST"
+        now = 3601
+        slow, method = first()
+        assert method == "GET"
+        assert first()[1] == "POST"  # one look is enough: the others go by what was known
+        assert sent(slow.send(heard(schema("prompt", "max_new_tokens")))) == {"prompt": "hi", "max_new_tokens": 7}
+        assert first()[1] == "POST"
+        now = 7202
+        talk, _ = first()
+        assert sent(talk.throw(Unavailable("not now"))) == {"prompt": "hi", "max_new_tokens": 7}  # better than nothing
+        assert first()[1] == "POST"
+        now = 7263
+        assert first()[1] == "GET"
 
     def test_a_key_that_is_refused_is_not_tried_twice(self) -> None:
         talk = ReplicateChat().converse(user(), TARGET, stream=False)

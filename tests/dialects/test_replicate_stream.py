@@ -73,6 +73,22 @@ class TestStreams:
         with pytest.raises(StreamInterrupted):
             heard([stream[: data.draw(st.integers(0, len(stream) - 1))]])
 
+    @given(st.lists(fragments, max_size=5), st.data())
+    def test_the_rest_of_a_stream_that_broke_off(self, outputs: list[str], data: st.DataObject) -> None:
+        stream, whole = wire(*outputs), decode(prediction(output=outputs), TARGET)
+        framing, decoder = DIALECT.framing(), DIALECT.decoder(TARGET)
+        end = data.draw(st.integers(0, len(stream) - 1))
+        found = [event for piece in split(stream[:end], data) for event in decoder.feed(framing.feed(piece))]
+        rest = decoder.rest(whole.message)
+        assert rest is not None
+        assert [event.WhichOneof("event") for event in [*found, *rest]].count("part_completed") == 1
+        assert fold([*found, *rest]).message == whole.message
+
+    def test_there_is_no_rest_of_another_text(self) -> None:
+        framing, decoder = DIALECT.framing(), DIALECT.decoder(TARGET)
+        decoder.feed(framing.feed(event("output", "Hello, ").encode()))
+        assert decoder.rest(decode(prediction(output=["Hell", "o!"]), TARGET).message) is None
+
     def test_the_order_of_events(self) -> None:
         found = heard([wire("Hel", "lo", end=event("logs", "x") + event("done", "{}") + event("output", "late"))])
         kinds = [one.WhichOneof("event") for one in found]

@@ -241,11 +241,23 @@ async def test_a_prediction_that_cannot_be_listened_to_is_waited_for(running: Ga
     assert await answered(running, plays, "stream") == "well, well"
 
 
-async def test_a_stream_that_breaks_off_fails_and_its_work_is_stopped(running: Gateway, server: Server) -> None:
+async def test_a_stream_that_breaks_off_is_waited_for(running: Gateway, server: Server) -> None:
     plays = server.model(listen=breaks(BEGINNING, "hang up"))
-    code, reason, text = await failed(call(running, plays, "stream"))
-    assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED")
-    assert text == "well, "
+    assert await answered(running, plays, "stream") == "well, well"
+    assert not plays.cancelled.is_set()
+
+
+async def test_a_stream_that_breaks_off_and_began_otherwise_is_interrupted(running: Gateway, server: Server) -> None:
+    other = says("succeeded", code=200, output="quite another text")
+    plays = server.model(listen=breaks(BEGINNING, "hang up"), look=other)
+    failure = (grpc.StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED", "well, ")
+    assert await failed(call(running, plays, "stream")) == failure
+
+
+async def test_a_stream_that_breaks_off_and_is_not_heard_of_again(running: Gateway, server: Server) -> None:
+    plays = server.model(listen=breaks(BEGINNING, "hang up"), look=says("processing", code=200))
+    failure = (grpc.StatusCode.UNAVAILABLE, "STREAM_INTERRUPTED", "well, ")
+    assert await failed(call(running, plays, "stream")) == failure
     await asyncio.wait_for(plays.cancelled.wait(), 2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pytest
 from parley import v1
 from parley.fold import fold
 from parley_server.core.errors import (
+    AttemptTimeout,
     DeadlineExceeded,
     GatewayError,
     ModelNotFound,
@@ -28,6 +30,7 @@ from parley_server.dialects.base import Framing, HttpCall
 from parley_server.dialects.framing.sse import NamedSSE
 from parley_server.dialects.parts import PartWriter
 from parley_server.dialects.steps import Ask, AskAll, Heard, Listen, Pause, Step, Steps
+from parley_server.providers import stepped
 from parley_server.providers.auth import Bearer
 from parley_server.providers.base import Provider
 from parley_server.providers.endpoint import Wire
@@ -58,6 +61,14 @@ class Parts:
                 self._writer.close_all()
             else:
                 self._writer.append("text", "text", data.decode())
+        return self._writer.take()
+
+    def rest(self, message: v1.Message) -> Batch | None:
+        whole = message.parts[0].text
+        if not whole.startswith("a"):
+            return None
+        self._writer.append("text", "text", whole[1:])
+        self._writer.close_all()
         return self._writer.take()
 
     def finish(self) -> Batch:
@@ -104,7 +115,7 @@ class Scene:
         return Wire(self.provider, Target("lab", "m"), self.transport, connect_timeout=5)
 
     async def ask(
-        self, steps: Any, *, streaming: bool = False, deadline: float | None = None
+        self, steps: Any, *, streaming: bool = False, deadline: float | None = None, idle: float = math.inf
     ) -> Reply[v1.ChatResponse]:
         async def sleep(seconds: float) -> None:
             self.slept.append(seconds)
@@ -112,6 +123,7 @@ class Scene:
         self.dialect = Steered(steps)
         endpoint = SteppedChatEndpoint(self.wire(), self.dialect, sleep)
         ctx = context(streaming=streaming, deadline=deadline)
+        ctx.idle = idle
         ctx.outgoing["traceparent"] = "00-1-2-01"
         return await endpoint(chat("lab/m"), ctx)
 
@@ -210,9 +222,77 @@ async def test_what_cannot_be_listened_to_is_thrown_in() -> None:
         assert place.asked == ["POST /work", "GET /missing"]
 
 
-@pytest.mark.parametrize("how", ["closed", "cancelled", "cut"])
+def breaking_off(whole: str) -> Any:
+    def steps(seen: list[Any]) -> Generator[Step, Any, v1.ChatResponse]:
+        try:
+            yield Listen(HttpCall("/cut", method="GET", headers={}), undo=CANCEL)
+        except StreamInterrupted as error:
+            seen.append(error)
+        yield Ask(HttpCall("/whole", method="GET", headers={}), undo=CANCEL)
+        return answer(whole)
+
+    return steps
+
+
+@pytest.mark.parametrize(("whole", "parts"), [("a and b", ["a", " and b"]), ("a", ["a"])])
+async def test_a_stream_that_breaks_off_is_made_whole_by_what_follows(whole: str, parts: list[str]) -> None:
+    async with scene(plain) as place:
+        async with await place.ask(breaking_off(whole), streaming=True) as reply:
+            found = [event for batch in [batch async for batch in reply] for event in batch]
+        assert [event.part_delta.text for event in found if event.HasField("part_delta")] == parts
+        assert fold(found).message.parts == [v1.Part(text=whole)]
+        assert fold(found).native_finish_reason == "succeeded"
+        assert place.asked == ["GET /cut", "GET /whole"]  # the work is over: nothing is left to be stopped
+
+
+async def test_a_stream_that_breaks_off_and_began_otherwise_is_interrupted() -> None:
+    async with scene(plain) as place:
+        async with await place.ask(breaking_off("b"), streaming=True) as reply:
+            with pytest.raises(StreamInterrupted) as caught:
+                await reply.response()
+        assert place.dialect.seen == [caught.value]
+        assert place.asked == ["GET /cut", "GET /whole"]
+
+
+@pytest.mark.parametrize("idle", [0.05, 60.0])
+async def test_behind_a_stream_there_is_not_much_time(monkeypatch: pytest.MonkeyPatch, idle: float) -> None:
+    def steps(seen: list[Any]) -> Generator[Step, Any, v1.ChatResponse]:
+        yield Listen(STREAM)
+        try:
+            yield Ask(HttpCall("/slow", method="GET", headers={}), undo=CANCEL)
+        except AttemptTimeout as error:
+            seen.append(error)
+        return answer("")
+
+    monkeypatch.setattr(stepped, "_ENDING_TIME", 0.05 if idle > 1 else 60.0)
+    async with scene(plain) as place:
+        async with await place.ask(steps, streaming=True, idle=idle) as reply:
+            response = await reply.response()
+        assert response.message.parts[0].text == "a b"
+        assert response.native_finish_reason == "succeeded"
+        assert len(place.dialect.seen) == 1
+        assert place.asked == ["GET /stream", "GET /slow"]
+
+
+async def test_a_call_that_takes_too_long_is_given_up() -> None:
+    def steps(seen: list[Any]) -> Generator[Step, Any, v1.ChatResponse]:
+        try:
+            yield Ask(HttpCall("/slow", headers={}), within=0.05)
+        except AttemptTimeout as error:
+            seen.append(error)
+        yield Ask(WORK, within=60.0)
+        return answer()
+
+    async with scene(plain) as place:
+        async with await place.ask(steps) as reply:
+            await reply.response()
+        assert [error.facts["provider"] for error in place.dialect.seen] == ["lab"]
+        assert place.asked == ["POST /slow", "POST /work"]
+
+
+@pytest.mark.parametrize("how", ["closed", "cancelled"])
 async def test_a_stream_that_is_left_is_closed_and_its_work_stopped(how: str) -> None:
-    call = HttpCall("/cut" if how == "cut" else "/open", method="GET", headers={})
+    call = HttpCall("/open", method="GET", headers={})
     async with scene(plain) as place:
 
         async def read() -> None:
@@ -227,8 +307,7 @@ async def test_a_stream_that_is_left_is_closed_and_its_work_stopped(how: str) ->
             await asyncio.sleep(0.02)
             reading.cancel()
         [ended] = await asyncio.gather(reading, return_exceptions=True)
-        expected = {"closed": type(None), "cancelled": asyncio.CancelledError, "cut": StreamInterrupted}
-        assert isinstance(ended, expected[how])
+        assert isinstance(ended, asyncio.CancelledError if how == "cancelled" else type(None))
         assert place.asked[2:] == ["POST /cancel"]
         assert await place.upstream.until(lambda: place.upstream.open_connections <= 1, SOON)  # one is kept
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -96,6 +97,8 @@ class Context:
     goes on with the budget that is left."""
     continues: bool = False
     """Whether the request asks in its last two messages to go on with an answer that broke off."""
+    idle: float = math.inf
+    """Seconds that the attempt under way may be silent between two reads of its stream."""
     first_output: float | None = None
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     """Of the last upstream response, names in lower case: what the provider said of its limits, for one."""

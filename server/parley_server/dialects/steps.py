@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from parley import v1
 from parley_server.core.errors import GatewayError
+from parley_server.core.reply import Batch
 from parley_server.core.target import Target
 from parley_server.dialects.base import Decoder, Framing, HttpCall
 
@@ -30,6 +31,8 @@ class Ask:
 
     The generator is then sent the answer, and of the step it yields only `undo` is done.
     """
+    within: float | None = None
+    """Seconds until the whole answer must be there, or AttemptTimeout is thrown in; None: any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,11 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Stream the answer of a call to the caller through framing and decoder; None comes back once it is over."""
+    """Stream the answer of a call to the caller through framing and decoder; None comes back once it is over.
+
+    StreamInterrupted is thrown in if it breaks off. The message that the conversation then ends with is the whole one,
+    of which goes out what is missing, unless what went out already is not its beginning.
+    """
 
     call: HttpCall
     undo: HttpCall | None = None
@@ -65,6 +72,20 @@ class Heard:
     body: bytes
 
 
+def ending(answer: v1.ChatResponse) -> v1.StreamChatResponse:
+    """The event that ends a stream whose parts have gone out."""
+    return v1.StreamChatResponse(
+        completed=v1.ResponseCompleted(
+            finish_reason=answer.finish_reason,
+            native_finish_reason=answer.native_finish_reason,
+            stop_sequence=answer.stop_sequence,
+            usage=answer.usage if answer.HasField("usage") else None,
+            route=answer.route,
+            warnings=answer.warnings,
+        )
+    )
+
+
 Step = Ask | AskAll | Pause | Listen
 Steps = Generator[Step, Any, Result]
 
@@ -74,6 +95,10 @@ class PartsDecoder(Decoder, Protocol):
 
     over: bool
     """Whether the stream has said that nothing more will come."""
+
+    def rest(self, message: v1.Message) -> Batch | None:
+        """What is missing of `message` behind a stream that broke off; None if it does not begin as the stream did."""
+        ...
 
 
 @runtime_checkable
@@ -87,7 +112,8 @@ class SteppedChat(Protocol):
         """The conversation; ends with the answer, warnings included.
 
         If it has listened, `finish_reason`, `usage`, `route` and the like of that answer end the stream, and the
-        message, which went out already, stays empty.
+        message has gone out already. Behind a stream that is over there is not much time: when it has run out,
+        AttemptTimeout is thrown in, and the conversation ends with what it knows.
         """
         ...
 

@@ -54,6 +54,7 @@ class Timeout:
             total, first = limits.total, limits.first_content if ctx.streaming else math.inf
             if request.HasField("routing"):
                 total, first = _wishes(request.routing, total, first)
+            ctx.idle = limits.idle
             remaining = ctx.remaining()
             if remaining is not None and remaining < min(first, total, limits.idle if ctx.streaming else total):
                 return await inner(request, ctx)

@@ -16,16 +16,28 @@ import structlog
 
 from parley import v1
 from parley_server.core.context import Context
-from parley_server.core.errors import DeadlineExceeded, GatewayError, ProtocolError
-from parley_server.core.reply import Batches, Final, Reply
+from parley_server.core.errors import AttemptTimeout, DeadlineExceeded, GatewayError, ProtocolError, StreamInterrupted
+from parley_server.core.reply import Batch, Batches, Final, Reply
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall
-from parley_server.dialects.steps import Ask, AskAll, Heard, Listen, Pause, Step, SteppedChat, SteppedModels, Steps
+from parley_server.dialects.steps import (
+    Ask,
+    AskAll,
+    Heard,
+    Listen,
+    Pause,
+    Step,
+    SteppedChat,
+    SteppedModels,
+    Steps,
+    ending,
+)
 from parley_server.providers.base import Provider
 from parley_server.providers.endpoint import ChatEndpoint, Wire, request_id
 from parley_server.transports.base import Incoming
 
 _BODY_LIMIT = 64 * 1024 * 1024  # bytes of one answer
+_ENDING_TIME = 5.0  # seconds behind a stream for how it ended and what it has used
 _UNDO_TIME = 2.0  # seconds to stop what is not wanted any more, and to wait for it
 
 Sleep = Callable[[float], Awaitable[object]]
@@ -62,15 +74,16 @@ class Dialog(Generic[Result]):
         self._beginning: tuple[asyncio.Task[Heard], float] | None = None
         self._listening: Incoming | None = None
 
-    async def advance(self) -> Incoming | None:
+    async def advance(self, failure: GatewayError | None = None) -> Incoming | None:
         """Do steps until one is to listen: the stream, still unread. None: the conversation is over.
 
-        Called again it goes on behind the stream. Raises what the conversation cannot get over.
+        Called again it goes on behind the stream; `failure` is what became of the last step. Raises what the
+        conversation cannot get over.
         """
         if self._listening is not None:
             await self._listening.aclose()
             self._listening = None
-        step = self._tell(self._steps.send, None)
+        step = self._tell(self._steps.send, None) if failure is None else self._tell(self._steps.throw, failure)
         while step is not None:
             try:
                 heard = await self._do(step)
@@ -104,8 +117,14 @@ class Dialog(Generic[Result]):
 
     async def _do(self, step: Step) -> Any:
         match step:
-            case Ask(call, hear_out=0.0):
+            case Ask(call, hear_out=0.0, within=None):
                 return await self._ask(call)
+            case Ask(call, hear_out=0.0, within=seconds):
+                try:
+                    async with asyncio.timeout(seconds):
+                        return await self._ask(call)
+                except TimeoutError:
+                    raise self._wire.named(AttemptTimeout(f"no answer within {seconds:g} s")) from None
             case Ask(call, hear_out=seconds):
                 asking = asyncio.create_task(self._ask(call))
                 self._beginning = asking, seconds
@@ -222,40 +241,50 @@ class SteppedChatEndpoint:
         else:
             owner = AsyncExitStack()
             owner.push_async_callback(dialog.aclose)
-            reply = await Reply.primed(self._events(dialog, incoming), owner)
+            reply = await Reply.primed(self._events(dialog, incoming, ctx), owner)
         reply.on_final(lambda final: _sign(final, target, dialog))
         return reply
 
-    async def _events(self, dialog: Dialog[v1.ChatResponse], incoming: Incoming) -> Batches:
+    async def _events(self, dialog: Dialog[v1.ChatResponse], incoming: Incoming, ctx: Context) -> Batches:
         """The parts as they come; the end from what the conversation finds out behind the stream."""
         framing, decoder = self._dialect.framing(), self._dialect.decoder(self._wire.target)
+        broken: StreamInterrupted | None = None
         try:
             async for block in incoming:
                 if batch := decoder.feed(framing.feed(block)):
-                    if batch[0].HasField("started"):
-                        batch[0].started.provider = self._wire.target.provider
+                    self._sign_start(batch)
                     yield batch
                 if decoder.over:
                     break
             else:
                 if batch := decoder.feed(framing.finish()) + decoder.finish():
                     yield batch
+        except StreamInterrupted as error:
+            broken = error
         except GatewayError as error:
             raise self._wire.named(error, incoming) from None
-        await dialog.advance()
-        end = _result(dialog)
-        yield [
-            v1.StreamChatResponse(
-                completed=v1.ResponseCompleted(
-                    finish_reason=end.finish_reason,
-                    native_finish_reason=end.native_finish_reason,
-                    stop_sequence=end.stop_sequence,
-                    usage=end.usage if end.HasField("usage") else None,
-                    route=end.route,
-                    warnings=end.warnings,
-                )
-            )
-        ]
+        if broken is None:
+            await self._end(dialog, ctx)
+        else:
+            await dialog.advance(self._wire.named(broken, incoming))
+            rest = decoder.rest(_result(dialog).message)
+            if rest is None:
+                raise broken
+            self._sign_start(rest)
+            yield rest
+        yield [ending(_result(dialog))]
+
+    async def _end(self, dialog: Dialog[v1.ChatResponse], ctx: Context) -> None:
+        """Find out how the stream ended, soon enough for nobody to take that for silence: the text is there."""
+        try:
+            async with asyncio.timeout(min(_ENDING_TIME, ctx.idle * 0.8)):
+                await dialog.advance()
+        except TimeoutError:
+            await dialog.advance(AttemptTimeout("the provider did not say in time how its answer ended"))
+
+    def _sign_start(self, batch: Batch) -> None:
+        if batch and batch[0].HasField("started"):
+            batch[0].started.provider = self._wire.target.provider
 
 
 def chat_endpoint(provider: Provider, wire: Wire) -> ChatEndpoint | SteppedChatEndpoint:

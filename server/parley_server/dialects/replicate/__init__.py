@@ -7,9 +7,11 @@ what does not, `models` lists. Paths follow the version, so the base URL is http
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from parley import v1
+from parley_server.core.context import Clock
 from parley_server.core.errors import GatewayError
 from parley_server.core.target import Target
 from parley_server.dialects.base import Framing
@@ -17,7 +19,7 @@ from parley_server.dialects.framing.sse import NamedSSE
 from parley_server.dialects.replicate.converse import converse
 from parley_server.dialects.replicate.errors import error
 from parley_server.dialects.replicate.models import ReplicateModels
-from parley_server.dialects.replicate.schema import Schema
+from parley_server.dialects.replicate.schema import Schemas
 from parley_server.dialects.replicate.stream import OutputDecoder
 from parley_server.dialects.steps import PartsDecoder, Steps
 
@@ -25,12 +27,12 @@ __all__ = ["ReplicateChat", "ReplicateModels"]
 
 
 class ReplicateChat:
-    """Chat by language models. Remembers what each model takes, by name: a name stands for one kind of input."""
+    """Chat by language models. Remembers for an hour what each model takes."""
 
     framing: type[Framing] = NamedSSE
 
-    def __init__(self) -> None:
-        self._schemas: dict[str, Schema] = {}
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._schemas = Schemas(clock)
 
     def converse(self, request: v1.ChatRequest, target: Target, *, stream: bool) -> Steps[v1.ChatResponse]:
         """See `converse.py`."""

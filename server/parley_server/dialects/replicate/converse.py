@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Any
 
 from parley import v1
-from parley_server.core.errors import CredentialsRejected, GatewayError
+from parley_server.core.errors import AttemptTimeout, CredentialsRejected, GatewayError
 from parley_server.core.target import Target
 from parley_server.dialects.base import HttpCall, load_object
 from parley_server.dialects.replicate.decode import UNDER_WAY, decode, prediction
 from parley_server.dialects.replicate.encode import WAIT, described, encode
-from parley_server.dialects.replicate.schema import Schema, read
+from parley_server.dialects.replicate.schema import Schema, Schemas, read
 from parley_server.dialects.steps import Ask, Heard, Listen, Pause, Steps
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.25, 5.0, 1.5  # seconds between polls
 _LOST_POLLS = 4  # in a row, of a prediction that goes on meanwhile
-_POLLS_BEHIND_STREAM = 6  # the counts are worth a few seconds, not more
-_MOST_SCHEMAS = 1024
+_POLL = 10.0  # seconds until a poll is given up as lost
+_LOOK = 5.0  # seconds for the look at the model
 _HEAR_OUT = WAIT + 2.0  # seconds
 
 _UNKNOWN = Schema()
 _STREAM = {"accept": "text/event-stream", "cache-control": "no-store"}
 
 
-def converse(
-    request: v1.ChatRequest, target: Target, schemas: MutableMapping[str, Schema], *, stream: bool
-) -> Steps[v1.ChatResponse]:
+def converse(request: v1.ChatRequest, target: Target, schemas: Schemas, *, stream: bool) -> Steps[v1.ChatResponse]:
     """The conversation. `schemas` remembers what models take."""
     schema = yield from _schema(target, schemas)
     call = encode(request, target, schema, stream=stream)
@@ -39,7 +36,7 @@ def converse(
         try:
             yield Listen(HttpCall(url, method="GET", headers=_STREAM), undo=stop)
             listened = True
-        except GatewayError:  # the prediction goes on all the same: it is waited for
+        except GatewayError:  # it never began, or broke off: the prediction goes on all the same, and is waited for
             pass
     if said["status"] in UNDER_WAY:
         body = yield from (_counted if listened else _waited)(said["id"], stop)
@@ -56,22 +53,21 @@ def converse(
     return response
 
 
-def _schema(target: Target, schemas: MutableMapping[str, Schema]) -> Steps[Schema]:
-    """What the model takes. Where it cannot be found out this time, it is tried again for the next request."""
-    known = schemas.get(target.model)
+def _schema(target: Target, schemas: Schemas) -> Steps[Schema]:
+    """What the model takes. Where it cannot be found out this time, it is tried again for another request."""
+    known = schemas.get(target.model) or _UNKNOWN
     path = described(target)
-    if known is not None or not path:
-        return known or _UNKNOWN
+    if not path or not schemas.claim(target.model):
+        return known
     try:
-        heard: Heard = yield Ask(HttpCall(path, method="GET", headers={}))
+        heard: Heard = yield Ask(HttpCall(path, method="GET", headers={}), within=_LOOK)
         model: dict[str, Any] = load_object(heard.body)
     except CredentialsRejected:
         raise
     except GatewayError:  # a model that only predictions are allowed of, say
-        return _UNKNOWN
-    if len(schemas) >= _MOST_SCHEMAS:
-        schemas.pop(next(iter(schemas)))
-    found = schemas[target.model] = read(model.get("latest_version") or model) or _UNKNOWN
+        return known
+    found = read(model.get("latest_version") or model) or _UNKNOWN
+    schemas.put(target.model, found)
     return found
 
 
@@ -95,23 +91,25 @@ def _waited(prediction_id: str, stop: HttpCall) -> Steps[bytes]:
 
 
 def _counted(prediction_id: str, stop: HttpCall) -> Steps[bytes]:
-    """The prediction behind its stream, for its end and its counts; empty if they cannot be had soon.
+    """The prediction behind its stream, for its end and its counts; empty if they cannot be had in the time there is.
 
     The text has come whole by then, so that is no failure.
     """
     pause = _FIRST_PAUSE
-    for _ in range(_POLLS_BEHIND_STREAM):
+    while True:
         try:
             heard: Heard = yield _poll(prediction_id, stop)
             if prediction(heard.body)["status"] not in UNDER_WAY:
                 return heard.body
         except GatewayError as error:
-            if not error.retryable:
-                break
-        yield Pause(pause, undo=stop)
+            if not error.retryable or isinstance(error, AttemptTimeout):
+                return b""
+        try:
+            yield Pause(pause, undo=stop)
+        except AttemptTimeout:
+            return b""
         pause *= _GROWTH
-    return b""
 
 
 def _poll(prediction_id: str, stop: HttpCall) -> Ask:
-    return Ask(HttpCall(f"/predictions/{prediction_id}", method="GET", headers={}), undo=stop)
+    return Ask(HttpCall(f"/predictions/{prediction_id}", method="GET", headers={}), undo=stop, within=_POLL)

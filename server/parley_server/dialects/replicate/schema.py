@@ -10,6 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from parley_server.core.context import Clock
+
+_AGE = 3600.0  # seconds until a model is looked at again: its name stands for the latest version, whichever that is
+_NEXT_LOOK = 60.0  # seconds from one look to the next where the first brought nothing
+_MOST_MODELS = 1024
+
 NAMES: dict[str, tuple[str, ...]] = {
     "prompt": ("prompt",),
     "messages": ("messages",),
@@ -65,6 +71,35 @@ class Schema:
     def is_list(self, name: str) -> bool:
         """Whether an input is a list."""
         return self.inputs is not None and self.inputs[name] == "array"
+
+
+class Schemas:
+    """Those of the models that have been asked, by name. What is old is still good until it has been read anew."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, tuple[Schema, float]] = {}  # and when to look again
+
+    def get(self, model: str) -> Schema | None:
+        """What `model` was known to take when somebody last looked; None if nobody has."""
+        found = self._known.get(model)
+        return found and found[0]
+
+    def claim(self, model: str) -> bool:
+        """Whether it is time to look, for whoever asks first; what is known will do for the others meanwhile."""
+        found, now = self._known.get(model), self._clock()
+        if found is None:
+            return True
+        if now < found[1]:
+            return False
+        self._known[model] = found[0], now + _NEXT_LOOK
+        return True
+
+    def put(self, model: str, schema: Schema) -> None:
+        """Somebody has looked."""
+        if model not in self._known and len(self._known) >= _MOST_MODELS:
+            self._known.pop(next(iter(self._known)))
+        self._known[model] = schema, self._clock() + _AGE
 
 
 def read(version: Any) -> Schema | None:

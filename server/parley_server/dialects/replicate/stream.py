@@ -24,6 +24,7 @@ class OutputDecoder:
         self._writer = PartWriter()
         self._writer.started(target.model)
         self._writer.open(_TEXT, v1.Part(text=""))
+        self._said: list[str] = []
 
     def feed(self, frames: Sequence[tuple[str, bytes]]) -> Batch:
         """The events of some frames. Raises the error that the provider reports."""
@@ -31,13 +32,26 @@ class OutputDecoder:
             if self.over:
                 break
             if name == "output":
-                self._writer.append(_TEXT, "text", data.decode("utf-8", "replace"))
+                self._say(data.decode("utf-8", "replace"))
             elif name == "error":
                 raise error_inside(data, self._target)
             elif name == "done":
                 self.over = True
                 self._writer.close_all()
         return self._writer.take() if frames else []
+
+    def rest(self, message: v1.Message) -> Batch | None:
+        """What the prediction has said besides; None if it has said something else."""
+        whole, said = "".join(part.text for part in message.parts), "".join(self._said)
+        if not whole.startswith(said):
+            return None
+        self._say(whole[len(said) :])
+        self._writer.close_all()
+        return self._writer.take()
+
+    def _say(self, text: str) -> None:
+        self._said.append(text)
+        self._writer.append(_TEXT, "text", text)
 
     def finish(self) -> Batch:
         """Nothing: `done` has ended the text. Raises StreamInterrupted if it never came."""
