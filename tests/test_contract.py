@@ -61,6 +61,7 @@ BY_LAYERS = {
     "RoutingOptions.strategy": "core/routes.py",
     "RoutingOptions.allowed_providers": "core/routes.py",
     "RoutingOptions.denied_providers": "core/routes.py",
+    "RoutingOptions.regions": "core/routes.py",
     "RoutingOptions.max_cost_nano_usd": "core/routes.py",
     "RoutingOptions.max_attempts": "pipeline/router.py",
     "RoutingOptions.mid_stream_fallback": "pipeline/recover.py",

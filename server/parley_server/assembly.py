@@ -314,7 +314,8 @@ class Assembly:
                 continue
             wire = HttpTransport()
             card = kinds[settings.kind].card(name, settings, Shared(wire))
-            member = self.members[name] = Member(settings, replace(card, transport=card.transport or wire), wire)
+            card = replace(card, transport=card.transport or wire, region=card.region or settings.region)
+            member = self.members[name] = Member(settings, card, wire)
             if settings.only_if_reachable:
                 try:
                     async with asyncio.timeout(_PROBE_TIMEOUT):

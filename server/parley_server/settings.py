@@ -152,6 +152,7 @@ def _statuses(statuses: tuple[int, ...]) -> tuple[int, ...]:
 Statuses = Annotated[tuple[int, ...], AfterValidator(_statuses)]
 """HTTP statuses that a retry may help against."""
 Attempts = Annotated[int, Field(ge=1, le=32)]
+Region = Annotated[str, Field(pattern=r"^$|^[a-z0-9][a-z0-9-]{0,62}$")]
 Percent = Annotated[float, Field(ge=50, le=99)]
 """Of what is usual: at least half, and not so much that it would take thousands of observations to know."""
 
@@ -207,6 +208,7 @@ class KindSettings(Section):
     variables: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     kind: str
+    region: Region = Field("", description="Where it is, for requests that ask for regions, where that is not known.")
     only_if_reachable: bool = Field(False, description="Leave it out, silently, unless it answers at start.")
     limits: ProviderLimits | None = Field(None, description="What it allows in a minute, so that it need not refuse.")
     retry: ProviderRetry | None = Field(None, description="What is different from `retry` for it.")

@@ -174,6 +174,9 @@ REFUSED = {
         ask(routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="m", weight=-1)])),
         "routing.fallbacks[0].weight",
     ),
+    "regions_33": (ask(routing=v1.RoutingOptions(regions=["eu"] * 33)), "routing.regions"),
+    "region_of_no_name": (ask(routing=v1.RoutingOptions(regions=["eu", ""])), "routing.regions[1]"),
+    "region_in_capitals": (ask(routing=v1.RoutingOptions(regions=["EU"])), "routing.regions[0]"),
     "no_attempts": (ask(routing=v1.RoutingOptions(max_attempts=0)), "routing.max_attempts"),
     "attempts_33": (ask(routing=v1.RoutingOptions(max_attempts=33)), "routing.max_attempts"),
     "no_time": (ask(routing=v1.RoutingOptions(attempt_timeout=Duration(seconds=0))), "routing.attempt_timeout"),
@@ -219,6 +222,7 @@ ACCEPTED = {
             strategy=v1.RoutingOptions.STRATEGY_AFFINITY,
             fallbacks=[v1.FallbackTarget(model="m", weight=0), v1.FallbackTarget(model="m", weight=1000)],
             max_cost_nano_usd=1,
+            regions=["eu-central-1", "swedencentral", "r" * 63] + ["eu"] * 29,
         )
     ),
     "continued_by_paragraph": ask(routing=v1.RoutingOptions(mid_stream_fallback=3, continuation=2)),  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from google.protobuf.json_format import Parse
 from typer.testing import CliRunner
 
@@ -23,23 +24,24 @@ from tests.config.problems import problems
 PAGE = (Path(__file__).parents[2] / "docs" / "routing.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 YAML = [code for language, code in BLOCKS if language == "yaml"]
-PROVIDERS = """
-providers:
-  openai: {api_key: "env:KEY"}
-  anthropic: {api_key: "env:KEY"}
-  gemini: {api_key: "env:KEY"}
-  azure: {api_key: "env:KEY", resource: lab}
-"""
+PROVIDERS: dict[str, dict[str, str]] = {
+    "openai": {"api_key": "env:KEY"},
+    "anthropic": {"api_key": "env:KEY"},
+    "gemini": {"api_key": "env:KEY"},
+    "azure": {"api_key": "env:KEY", "resource": "lab"},
+}
 
 
 @pytest.mark.parametrize("block", YAML)
 def test_the_examples_of_the_page_load(block: str) -> None:
-    config = load(PROVIDERS + block, {"KEY": "k"})
+    given = yaml.safe_load(block)
+    named = {name: {**PROVIDERS.get(name, {}), **own} for name, own in given.pop("providers", {}).items()}
+    config = load(yaml.safe_dump({**given, "providers": PROVIDERS | named}), {"KEY": "k"})
     assert config.routes
 
 
 def test_the_page_shows_what_the_examples_say() -> None:
-    assert len(YAML) == 4
+    assert len(YAML) == 5
     [request] = [code for language, code in BLOCKS if language == "json"]
     parsed = Parse(request, v1.ChatRequest())
     assert validate.chat(parsed) == []

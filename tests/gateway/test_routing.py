@@ -28,6 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOO_LONG = openai_fails(400, "This model's maximum context length is 100 tokens.", code="context_length_exceeded")
 BLOCKED = openai_fails(400, "The response was filtered.", code="content_filter")
 BUSY = openai_fails(503, "overloaded", type="server_error")
+REGIONS = {"s": "us-east-1", "t": "eu-central-1"}
 WINDOWS = {"s": {"little": 4000, "less": 2000}, "t": {"large": 8000}}
 TOOLS = [v1.Tool(function=v1.FunctionTool(name="f", parameters_json_schema='{"type":"object"}'))]
 
@@ -111,6 +112,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
         async with scripted(by_model(plays)) as s, scripted(by_model(others)) as t:
             providers = {
                 name: {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1", "models": sorted(models)}
+                | {"region": REGIONS[name]}
                 for name, upstream, models in (("s", s, plays), ("t", t, others))
             }
             (folder / "overlay.yaml").write_text(json.dumps(OVERLAY))
@@ -177,6 +179,23 @@ async def test_targets_that_cannot_are_passed_over_or_named(scene: Scene) -> Non
     error, info = await scene.refused("able", output=form)
     assert (error.code(), info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "UNSUPPORTED_PARAMETER")
     assert "s/reasons does not do json-schema; t/calls does not do json-schema" in (error.details() or "")
+
+
+async def test_only_targets_in_the_regions_that_are_asked_for(scene: Scene) -> None:
+    before = len(scene.s.requests)
+    for asked in (["eu-central-1"], ["eu-west-1", "eu-central-1"]):
+        response = await scene.chat("split", routing=v1.RoutingOptions(regions=asked))
+        assert (response.route.provider, response.route.region) == ("t", "eu-central-1")
+        fold = Fold()
+        async for event in scene.server.stub.StreamChat(stream("split", routing=v1.RoutingOptions(regions=asked))):
+            fold.feed(event)
+        assert fold.response().route.region == "eu-central-1"
+    assert len(scene.s.requests) == before
+    error, info = await scene.refused("s/ok", routing=v1.RoutingOptions(regions=["eu-central-1"]))
+    assert (error.code(), info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert info.metadata["field"] == "routing.regions"
+    assert "s/ok is in us-east-1" in (error.details() or "")
+    assert len(scene.s.requests) == before
 
 
 async def test_prompts_that_begin_alike_stay_together(scene: Scene) -> None:

@@ -55,6 +55,7 @@ class World:
 
     def __init__(self, cards: dict[str, v1.Model] | None = None, **failing: GatewayError) -> None:
         self.cards = cards or {}
+        self.regions: dict[str, str] = {}
         self.failing = {name.replace("_", "/"): error for name, error in failing.items()}
         self.routes: dict[str, Route] = {}
         self.asked: list[str] = []
@@ -77,7 +78,8 @@ class World:
 
         stack = Retry(RetryPolicy(attempts=1), asyncio.sleep, lambda: 0.0)(service)
         standing = self.standings.setdefault(model, Standing(lambda: 0.0))
-        return Candidate(Target(provider, name, self.cards.get(model)), stack, standing)
+        target = Target(provider, name, self.cards.get(model), region=self.regions.get(provider, ""))
+        return Candidate(target, stack, standing)
 
     def route(
         self,
@@ -341,6 +343,54 @@ async def test_providers_of_a_route_may_be_denied() -> None:
     with pytest.raises(InvalidRequest) as caught:
         await world.ask(routing=S(allowed_providers=["z"]))
     assert caught.value.violations[0].field == "routing.allowed_providers"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answers"),
+    [
+        ([], "us/a"),
+        (["us-1"], "us/a"),
+        (["eu-1"], "eu/b"),
+        (["eu-2", "eu-1"], "eu/b"),
+        (["eu"], None),
+        (["ap-1"], None),
+    ],
+)
+@pytest.mark.parametrize("model", ["smart", "us/a"])
+async def test_only_targets_in_the_regions_that_are_asked_for(
+    asked: list[str], answers: str | None, model: str
+) -> None:
+    world = World()
+    world.regions = {"us": "us-1", "eu": "eu-1"}
+    world.route("smart", "us/a", "nowhere/c", "eu/b")
+    fallbacks = [v1.FallbackTarget(model=name) for name in ("nowhere/c", "eu/b")] if model == "us/a" else []
+    routing = S(regions=asked, fallbacks=fallbacks)
+    if answers is not None:
+        assert (await world.ask(model, routing=routing))[0] == answers
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        await world.ask(model, routing=routing)
+    assert world.asked == []
+    assert [violation.field for violation in caught.value.violations] == ["routing.regions"]
+    assert caught.value.facts == {"field": "routing.regions"}
+    assert caught.value.message == (
+        f"no target is left: the request asks for {asked[0]}, and us/a is in us-1, "
+        "nowhere/c is in no region that is known, eu/b is in eu-1"
+    )
+
+
+async def test_the_only_model_is_not_asked_elsewhere_either_and_providers_that_are_denied_are_not_told_of() -> None:
+    world = World()
+    world.regions = {"us": "us-1", "eu": "eu-1"}
+    with pytest.raises(InvalidRequest, match=r"asks for eu-2, and us/a is in us-1$"):
+        await world.ask("us/a", routing=S(regions=["eu-2"]))
+    world.route("smart", "us/a", "eu/b")
+    with pytest.raises(InvalidRequest, match=r"asks for ap-1, and eu/b is in eu-1$"):
+        await world.ask("smart", routing=S(regions=["ap-1"], denied_providers=["us"]))
+    with pytest.raises(InvalidRequest, match="models of us, eu") as caught:
+        await world.ask("smart", routing=S(regions=["ap-1"], denied_providers=["us", "eu"]))
+    assert caught.value.violations[0].field == "routing.denied_providers"
+    assert world.asked == []
 
 
 async def test_overrides_change_what_is_set_and_leave_the_rest() -> None:

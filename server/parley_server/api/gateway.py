@@ -399,6 +399,7 @@ def features() -> Mapping[str, str]:
         "fallbacks": "routing.fallbacks",
         "routes": "names of routes as models, Model.targets",
         "strategies": "routing.strategy, routing.fallbacks.weight",
+        "regions": "routing.regions, route.region",
         "max-cost": "routing.max_cost_nano_usd",
         "mid-stream-fallback": "routing.mid_stream_fallback and routing.continuation",
         "idempotency-keys": "idempotency_key of requests, and metadata idempotency-key",

@@ -15,6 +15,7 @@ from parley_server.api.checks import Say, in_range, json_object, known_enum, pos
 from parley_server.core.errors import Violation
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+_REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _PARTS_BY_ROLE = {
     v1.ROLE_SYSTEM: frozenset(("text",)),
     v1.ROLE_DEVELOPER: frozenset(("text",)),
@@ -372,6 +373,11 @@ def _routing(routing: v1.RoutingOptions, say: Say) -> None:
         if fallback.HasField("weight"):
             in_range(fallback.weight, 0, 1000, f"{path}.weight", say)
     known_enum(routing.strategy, v1.RoutingOptions.Strategy, "routing.strategy", say)
+    if len(routing.regions) > 32:
+        say("routing.regions", f"has {len(routing.regions)} entries; at most 32 are allowed")
+    for i, region in enumerate(routing.regions[:32]):
+        if not _REGION.fullmatch(region):
+            say(f"routing.regions[{i}]", "must be lower-case letters, digits and '-', 1 to 63 of them")
     if routing.HasField("max_cost_nano_usd") and routing.max_cost_nano_usd <= 0:
         say("routing.max_cost_nano_usd", "must be above 0")
     if routing.HasField("max_attempts"):

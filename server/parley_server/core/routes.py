@@ -276,7 +276,7 @@ class _Sieve:
         self._ctx = ctx
         self._needs: Needs | None = None
         self._unknown: GatewayError | None = None
-        self._barred: list[str] = []
+        self._barred: list[Target] = []
 
     def sorted_out(self, route: Route, above: Entry | None = None, inherited: _Inherited = _NOTHING) -> _Group:
         """The targets of `route` that there are and that the request allows."""
@@ -288,8 +288,8 @@ class _Sieve:
             own = () if entry.overrides is None else (entry.overrides,)
             overrides = own + inherited.overrides
             match entry.option:
-                case Candidate() as candidate if _is_barred(candidate.target.provider, self._request.routing):
-                    self._barred.append(candidate.target.provider)
+                case Candidate() as candidate if _is_barred(candidate.target, self._request.routing):
+                    self._barred.append(candidate.target)
                 case Candidate() as candidate:
                     group.members.append(Step(candidate, place, entry.weight, overrides, on, self._cost, race))
                 case Route() as inner:
@@ -352,18 +352,36 @@ class _Sieve:
             self._ctx.warnings.append(note)
 
 
-def _is_barred(provider: str, routing: v1.RoutingOptions) -> bool:
+def _is_barred(target: Target, routing: v1.RoutingOptions) -> bool:
+    return _is_excluded(target.provider, routing) or not _is_in(routing.regions, target)
+
+
+def _is_excluded(provider: str, routing: v1.RoutingOptions) -> bool:
     if routing.allowed_providers and provider not in routing.allowed_providers:
         return True
     return provider in routing.denied_providers
 
 
-def _nobody_allowed(routing: v1.RoutingOptions, barred: list[str]) -> InvalidRequest:
-    named = ", ".join(dict.fromkeys(barred))
-    place = "routing.denied_providers"
-    if any(provider not in routing.allowed_providers for provider in barred) and routing.allowed_providers:
-        place = "routing.allowed_providers"
-    description = f"no target is left: the request names models of {named} and excludes every one of these providers"
+def _is_in(regions: Sequence[str], target: Target) -> bool:
+    """Whether `target` is in one of `regions`, if there are any."""
+    return not regions or bool(target.region and target.region in regions)
+
+
+def _nobody_allowed(routing: v1.RoutingOptions, barred: list[Target]) -> InvalidRequest:
+    """Targets that only their regions bar are told of: they are the nearest to being allowed."""
+    elsewhere = [target for target in barred if not _is_excluded(target.provider, routing)]
+    if elsewhere:
+        place, asked = "routing.regions", ", ".join(routing.regions)
+        told = [f"{target} is in {target.region or 'no region that is known'}" for target in elsewhere[:_MOST_NAMED]]
+        description = f"no target is left: the request asks for {asked}, and {', '.join(dict.fromkeys(told))}"
+    else:
+        place = "routing.denied_providers"
+        if any(target.provider not in routing.allowed_providers for target in barred) and routing.allowed_providers:
+            place = "routing.allowed_providers"
+        named = ", ".join(dict.fromkeys(target.provider for target in barred))
+        description = (
+            f"no target is left: the request names models of {named} and excludes every one of these providers"
+        )
     return InvalidRequest(description, violations=[Violation(place, description)], facts={"field": place})
 
 

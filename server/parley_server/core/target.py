@@ -18,6 +18,8 @@ class Target:
     card: v1.Model | None = None
     base_model: str = ""
     """What the model is, where its name is of somebody's own choosing: a deployment, say."""
+    region: str = ""
+    """Where it is asked, in the provider's words; empty: nobody has said."""
 
     @property
     def known_as(self) -> str:

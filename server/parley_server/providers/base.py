@@ -48,6 +48,10 @@ class Provider:
     """All its models have names of the operator's choosing: it does not offer what the catalogue lists."""
     base_models: Mapping[str, str] = field(default_factory=dict)
     """By a name of the operator's choosing, what the model is: the catalogue and the rules for families go by that."""
+    region: str = ""
+    """Where its models are asked, in its own words and lower case; empty: as its settings say."""
+    region_for: Callable[[Target], str] | None = None
+    """Where one model is asked that stands for several regions, say; empty: where all are."""
     semconv_name: str = ""
     """`gen_ai.provider.name` where OpenTelemetry has a value; the short name otherwise."""
     catalog: str = ""
@@ -75,6 +79,10 @@ class Provider:
         if self.chat is None or isinstance(self.chat, SteppedChat):
             raise TypeError(f"{self.name} does not chat, or takes several calls for it")
         return self.chat
+
+    def region_of(self, target: Target) -> str:
+        """Where a model is asked; empty: nobody has said."""
+        return (self.region_for(target) if self.region_for is not None else "") or self.region
 
     def url(self, path: str, target: Target) -> str:
         """Where to send a call to `path`, which may be a whole URL that the provider gave.

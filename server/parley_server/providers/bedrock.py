@@ -41,6 +41,8 @@ from parley_server.settings import NO_SECRET, BaseUrl, SecretRef
 _OPENAI_PATH = "/openai/v1"
 _OPENAI_NAME = re.compile(r"(^|[./])openai\.(?!gpt-oss)")
 """OpenAI's models that Converse does not have."""
+_PROFILE = re.compile(r"(?:^|/)(us-gov|us|eu|apac|jp|au|ca|sa|global)\.[a-z0-9]+\.")
+"""Inference profiles: whatever region they are asked in, the model may run in any of these."""
 
 
 def _invoke(model: str, stream: bool) -> str:
@@ -120,6 +122,12 @@ def chat_for(request: v1.ChatRequest, target: Target) -> ChatDialect:
     return CLAUDE if is_claude(name) and needs_messages(request, target) else CONVERSE
 
 
+def profile_of(target: Target) -> str:
+    """Of a model that runs in several regions, what these are called together."""
+    found = _PROFILE.search(target.known_as)
+    return found[1] if found else ""
+
+
 def located(settings: Bedrock) -> Callable[[str, Target], str]:
     """What `Provider.locate` wants: each path behind the host that serves it."""
 
@@ -135,6 +143,8 @@ def card(name: str, settings: Bedrock, shared: Shared) -> Provider:
     """Amazon Bedrock in one region."""
     return Provider(
         name=name,
+        region=settings.region,
+        region_for=profile_of,
         semconv_name="aws.bedrock",
         catalog="bedrock",
         base_url=settings.runtime,

@@ -249,6 +249,7 @@ class RerankEndpoint:
 def _sign(final: Final, target: Target, call: HttpCall, incoming: Incoming) -> None:
     route = final.route
     route.provider = target.provider
+    route.region = target.region
     route.model = route.model or target.model
     route.provider_request_id = request_id(incoming.headers)
     if call.warnings:

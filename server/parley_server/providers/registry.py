@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from parley import v1
@@ -43,7 +44,8 @@ class Registry:
             raise OperationUnsupported(
                 f"the model {prefix}/{name} does not {operation}", facts={"model": f"{prefix}/{name}"}
             )
-        return provider, Target(prefix, name, card, provider.base_models.get(name, ""))
+        target = Target(prefix, name, card, provider.base_models.get(name, ""))
+        return provider, replace(target, region=provider.region_of(target))
 
     def _by_bare_name(self, model: str) -> str:
         match self._listing.ids_of(model):

@@ -75,6 +75,7 @@ def card(name: str, settings: SageMaker, shared: Shared) -> Provider:
 
     return Provider(
         name=name,
+        region=settings.region,
         semconv_name="aws.sagemaker",
         base_url=settings.runtime,
         locate=located(settings),

@@ -322,6 +322,7 @@ def _result(dialog: Dialog[v1.ChatResponse]) -> v1.ChatResponse:
 def _sign(final: Final, target: Target, dialog: Dialog[Any]) -> None:
     route = final.route
     route.provider = target.provider
+    route.region = target.region
     route.model = route.model or target.model
     if dialog.first is not None:
         route.provider_request_id = route.provider_request_id or request_id(dialog.first.headers)

@@ -179,6 +179,7 @@ def card(name: str, settings: Vertex, shared: Shared) -> Provider:
     billed = {"x-goog-user-project": settings.quota_project} if settings.quota_project else {}
     return Provider(
         name=name,
+        region=settings.region or (settings.location if settings.project_id else "global"),
         semconv_name="gcp.vertex_ai",
         catalog="vertex",
         base_url=settings.origin,

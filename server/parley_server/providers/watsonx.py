@@ -91,6 +91,7 @@ def card(name: str, settings: Watsonx, shared: Shared) -> Provider:
     scope = Scope(settings.api_version, settings.project_id, settings.space_id)
     return Provider(
         name=name,
+        region=settings.region if settings.base_url is None or "region" in settings.model_fields_set else "",
         semconv_name="ibm.watsonx.ai",
         catalog="watsonx",
         base_url=settings.base_url or f"https://{settings.region}.ml.cloud.ibm.com",

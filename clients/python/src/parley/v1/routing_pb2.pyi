@@ -152,6 +152,7 @@ class RoutingOptions(_message.Message):
     STRATEGY_FIELD_NUMBER: _builtins.int
     ALLOWED_PROVIDERS_FIELD_NUMBER: _builtins.int
     DENIED_PROVIDERS_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     ATTEMPT_TIMEOUT_FIELD_NUMBER: _builtins.int
     FIRST_OUTPUT_TIMEOUT_FIELD_NUMBER: _builtins.int
@@ -188,6 +189,12 @@ class RoutingOptions(_message.Message):
         """Not these providers (short names)."""
 
     @_builtins.property
+    def regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only targets in these regions, in the words of their providers, in lower case (`eu-central-1`, `europe-west3`); at
+        most 32. Targets of which no region is known are left out.
+        """
+
+    @_builtins.property
     def attempt_timeout(self) -> _duration_pb2.Duration:
         """Limit for one attempt; above 0."""
 
@@ -202,6 +209,7 @@ class RoutingOptions(_message.Message):
         strategy: Global___RoutingOptions.Strategy.ValueType = ...,
         allowed_providers: _abc.Iterable[_builtins.str] | None = ...,
         denied_providers: _abc.Iterable[_builtins.str] | None = ...,
+        regions: _abc.Iterable[_builtins.str] | None = ...,
         max_attempts: _builtins.int | None = ...,
         attempt_timeout: _duration_pb2.Duration | None = ...,
         first_output_timeout: _duration_pb2.Duration | None = ...,
@@ -212,7 +220,7 @@ class RoutingOptions(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_nano_usd", b"_max_cost_nano_usd", "attempt_timeout", b"attempt_timeout", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts", "max_cost_nano_usd", b"max_cost_nano_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_nano_usd", b"_max_cost_nano_usd", "allowed_providers", b"allowed_providers", "attempt_timeout", b"attempt_timeout", "continuation", b"continuation", "denied_providers", b"denied_providers", "fallbacks", b"fallbacks", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts", "max_cost_nano_usd", b"max_cost_nano_usd", "mid_stream_fallback", b"mid_stream_fallback", "service_tier", b"service_tier", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_nano_usd", b"_max_cost_nano_usd", "allowed_providers", b"allowed_providers", "attempt_timeout", b"attempt_timeout", "continuation", b"continuation", "denied_providers", b"denied_providers", "fallbacks", b"fallbacks", "first_output_timeout", b"first_output_timeout", "max_attempts", b"max_attempts", "max_cost_nano_usd", b"max_cost_nano_usd", "mid_stream_fallback", b"mid_stream_fallback", "regions", b"regions", "service_tier", b"service_tier", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
@@ -277,6 +285,7 @@ class RouteInfo(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     PROVIDER_RESPONSE_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
     SERVICE_TIER_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_OUTPUT_FIELD_NUMBER: _builtins.int
@@ -290,6 +299,8 @@ class RouteInfo(_message.Message):
     """Its ID of the response."""
     provider_request_id: _builtins.str
     """Its ID of the HTTP request, for its support."""
+    region: _builtins.str
+    """Region where it was asked, in its own words; empty if nobody has said."""
     service_tier: _builtins.str
     """Service tier that was used."""
     system_fingerprint: _builtins.str
@@ -313,6 +324,7 @@ class RouteInfo(_message.Message):
         model: _builtins.str = ...,
         provider_response_id: _builtins.str = ...,
         provider_request_id: _builtins.str = ...,
+        region: _builtins.str = ...,
         service_tier: _builtins.str = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         time_to_first_output: _duration_pb2.Duration | None = ...,
@@ -321,7 +333,7 @@ class RouteInfo(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time_to_first_output", b"time_to_first_output", "total_duration", b"total_duration"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "model", b"model", "provider", b"provider", "provider_request_id", b"provider_request_id", "provider_response_id", b"provider_response_id", "service_tier", b"service_tier", "system_fingerprint", b"system_fingerprint", "time_to_first_output", b"time_to_first_output", "total_duration", b"total_duration"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "model", b"model", "provider", b"provider", "provider_request_id", b"provider_request_id", "provider_response_id", b"provider_response_id", "region", b"region", "service_tier", b"service_tier", "system_fingerprint", b"system_fingerprint", "time_to_first_output", b"time_to_first_output", "total_duration", b"total_duration"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
