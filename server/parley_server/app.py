@@ -25,6 +25,7 @@ from parley_server.api.admin import AdminServer
 from parley_server.api.calls import Calls
 from parley_server.api.gateway import GatewayServicer
 from parley_server.api.recordings import Recordings
+from parley_server.api.tls import Certificates
 from parley_server.assembly import Assembly
 from parley_server.config import Config
 from parley_server.config_revision import carried, digest
@@ -66,6 +67,7 @@ class Gateway:
         self._stopping = False
         self._health = health.Health()
         self._admin: AdminServer | None = None
+        self._certificates = _certificates(settings.server)
         self._tasks: list[asyncio.Task[None]] = []
         self.gauges = Gauges()
         self.gauges.add("calls", lambda: len(self.calls))
@@ -145,6 +147,8 @@ class Gateway:
             servicer = self._servicer
             servicer.pipelines, servicer.models, servicer.info = fresh.pipelines, fresh.models, fresh.info
             servicer.max_stall = settings.streams.max_stall
+            if self._certificates is not None and (tls := settings.server.tls) is not None:
+                self._certificates.replace(*tls.pem())
             if settings.log != self.settings.log:
                 telemetry.log_to_stderr(settings.log.level, settings.log.format)
             self.settings = settings
@@ -257,7 +261,11 @@ class Gateway:
         add_HealthServicer_to_server(self._health, server)
         if settings.reflection:
             reflection.add(server, [health.SERVICE, health.HEALTH_SERVICE])
-        self.port = _bound(server.add_insecure_port, settings.address)
+        if self._certificates is None:
+            self.port = _bound(server.add_insecure_port, settings.address)
+        else:
+            credentials = self._certificates.credentials()
+            self.port = _bound(lambda address: server.add_secure_port(address, credentials), settings.address)
         if self.settings.admin.enabled:
             admin = self.settings.admin
             self._admin = AdminServer(stalled_after=admin.stalled_after)
@@ -279,6 +287,11 @@ def _bound(add_port: Callable[[str], int], address: str) -> int:
     if not port:
         raise OSError(f"cannot listen on {address}: is another process using it?")
     return port
+
+
+def _certificates(settings: config.Server) -> Certificates | None:
+    """What the port shows; None if it speaks in clear."""
+    return None if settings.tls is None else Certificates(*settings.tls.pem())
 
 
 def _server_options(settings: config.Server) -> list[tuple[str, int]]:

@@ -23,6 +23,7 @@ from parley_server.api.gateway import Pipelines, features
 from parley_server.api.models import Models
 from parley_server.catalog import Catalog
 from parley_server.config import Config
+from parley_server.config_callers import known_callers
 from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
@@ -32,6 +33,7 @@ from parley_server.core.standing import Standing
 from parley_server.core.target import Target
 from parley_server.dialects.rate_limits import rate_limits
 from parley_server.members import Member, TargetHealth, bind
+from parley_server.pipeline.authenticate import Authenticate
 from parley_server.pipeline.breaker import Breaker
 from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
 from parley_server.pipeline.check import Check
@@ -91,6 +93,7 @@ class Assembly:
         self.catalog = catalog or Catalog.load(settings.catalog.overlay.rows())
         self._healths: dict[str, TargetHealth] = {}
         self._memory = Memory(self._share(), time.monotonic)
+        self._callers = None if settings.callers is None else known_callers(settings.callers)
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
@@ -189,14 +192,17 @@ class Assembly:
             self._per_call(Check(validate.embed)),
             self._per_call(Check(validate.rerank)),
             policy,
+            self._callers,
         )
 
     def _per_call(self, check: Check) -> Service:
         """What every call passes, outermost first."""
         server = self.settings.server
         shared = Share(self._memory, join=self.settings.join.enabled, around=self.in_use)
-        layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline), check]
-        layers += [shared, Recover()]
+        layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline)]
+        if self._callers is not None:
+            layers.append(Authenticate(self._callers))
+        layers += [check, shared, Recover()]
         if self._tracer is not None:
             layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
         router = Router(

@@ -1,7 +1,9 @@
-"""`parley-server`: serve, check a configuration before it is served, list models."""
+"""`parley-server`: serve, check a configuration before it is served, list models, make keys for callers."""
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -74,6 +76,13 @@ def models(
         if (not wanted or model.provider in wanted) and (not operation or operation in model.operations)
     ]
     typer.echo(table(found))
+
+
+@app.command()
+def new_key() -> None:
+    """Make a key for a caller: the key itself for the caller, its digest for the gateway's configuration."""
+    key = f"sk-parley-{secrets.token_urlsafe(32)}"
+    typer.echo(f"key: {key}\nsha256:{hashlib.sha256(key.encode()).hexdigest()}")
 
 
 @app.command()

@@ -13,7 +13,6 @@ one.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from parley_server.catalog.overlay import Overlay, text_of
+from parley_server.config_callers import CallersSection
 from parley_server.config_problems import Problem, problems_of, said
+from parley_server.config_reach import Tls, check_reach, lacks_of
 from parley_server.config_routes import Routes
 from parley_server.config_routes import problems as routes_problems
 from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
@@ -36,8 +37,9 @@ class Server(Section):
 
     insecure: bool = Field(
         False,
-        description="Listen beyond loopback although nothing authenticates callers. Only behind something that does.",
+        description="Listen beyond loopback without callers or without TLS. Only behind something that sees to both.",
     )
+    tls: Tls | None = Field(None, description="Certificates to serve TLS with; in clear without.")
     address: Address = Field("127.0.0.1:50051", description="Where to listen: host:port; port 0 takes any free one.")
     max_request_bytes: int = Field(32 * 1024 * 1024, ge=64 * 1024, le=512 * 1024 * 1024, description="Largest request.")
     max_response_bytes: int = Field(64 * 1024 * 1024, ge=64 * 1024, le=1024**3, description="Largest response.")
@@ -63,8 +65,12 @@ class Server(Section):
 
     @field_validator("address")
     @classmethod
-    def _loopback_or_insecure(cls, address: str, info: ValidationInfo) -> str:
-        return _reachable(address, insecure=info.data.get("insecure", False))
+    def _guarded(cls, address: str, info: ValidationInfo) -> str:
+        known = info.data
+        if "tls" in known and not known.get("insecure"):  # else one of them is wrong, which is told already
+            callers = bool((info.context or {}).get("callers"))
+            check_reach(address, lacks_of(tls=known["tls"], callers=callers))
+        return address
 
 
 class Admin(Section):
@@ -245,6 +251,9 @@ class Config(Section):
     """Everything there is to set."""
 
     server: Server = Server()
+    callers: CallersSection | None = Field(
+        None, description="Who may call, by name. Without it everybody may; with it, whoever shows one of their keys."
+    )
     admin: Admin = Admin()
     providers: dict[Name, SerializeAsAny[KindSettings]] = Field(
         {}, description="By short name; a name that is a kind needs no `kind`."
@@ -270,10 +279,10 @@ class Config(Section):
 
     @field_validator("admin")
     @classmethod
-    def _loopback_or_insecure(cls, admin: Admin, info: ValidationInfo) -> Admin:
+    def _guarded(cls, admin: Admin, info: ValidationInfo) -> Admin:
         server = info.data.get("server")
-        if admin.enabled:
-            _reachable(admin.address, insecure=isinstance(server, Server) and server.insecure)
+        if admin.enabled and not (isinstance(server, Server) and server.insecure):
+            check_reach(admin.address, ["nothing authenticates operators"])
         return admin
 
 
@@ -307,7 +316,7 @@ def load(
     variables, problems = override(data, environ, _TOP_SETTINGS)
     if isinstance(data.setdefault("telemetry", {}), dict):
         data["telemetry"] = standard_telemetry(environ) | data["telemetry"]
-    context = {"environ": environ, "files": set() if files is None else files}
+    context = {"environ": environ, "files": set() if files is None else files, "callers": "callers" in data}
     found: list[Problem] = []
     if isinstance(data["providers"], dict):
         data["providers"], found = _providers(data["providers"], kinds, context)
@@ -378,22 +387,3 @@ def read(path: Path | None, files: set[Path] | None = None) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(["cannot be read: it is not UTF-8 text"]) from None
     return load(text, os.environ, files=files)
-
-
-def _reachable(address: str, *, insecure: bool) -> str:
-    host = address.rpartition(":")[0]
-    if not insecure and not _is_loopback(host):
-        raise ValueError(
-            f"{host} is reachable from other machines and nothing authenticates callers; listen on 127.0.0.1, "
-            "or set server.insecure: true behind a proxy that does"
-        )
-    return address
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -58,11 +58,11 @@ def place(location: tuple[int | str, ...], root: Any) -> tuple[list[str], list[s
     for step in location:
         if step == "[key]":
             break
-        if get_origin(kind) is Annotated:
-            kind = get_args(kind)[0]
-        if get_origin(kind) is UnionType:  # of what may be None there is one other member, and no label
+        if get_origin(kind) in (Union, UnionType):  # of what may be None there is one other member, and no label
             members = [member for member in get_args(kind) if member is not NoneType]
             kind = members[0] if len(members) == 1 else kind
+        if get_origin(kind) is Annotated:
+            kind = get_args(kind)[0]
         if get_origin(kind) in (dict, tuple):
             kind = get_args(kind)[1 if get_origin(kind) is dict else 0]
         elif isinstance(kind, type) and issubclass(kind, BaseModel):

@@ -11,11 +11,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from parley_server.config import Config
+from parley_server.config_reach import Tls
 from parley_server.core.secret import Secret
 
 NEEDS_RESTART = (
     "server.insecure",
     "server.address",
+    "server.tls",
     "server.max_request_bytes",
     "server.max_response_bytes",
     "server.max_connection_age",
@@ -40,11 +42,16 @@ def carried(old: Config, new: Config) -> tuple[Config, list[str]]:
     for path in NEEDS_RESTART:
         section, _, name = path.partition(".")
         is_so, wanted = getattr(old, section), getattr(new, section)
-        if getattr(is_so, name) != getattr(wanted, name):
+        if _built(getattr(is_so, name)) != _built(getattr(wanted, name)):
             waiting.append(path)
             kept = wanted.model_copy(update={name: getattr(is_so, name)})
             new = new.model_copy(update={section: kept})
     return new, waiting
+
+
+def _built(value: object) -> object:
+    """What a socket is made with. Other certificates are shown without a new one."""
+    return (Tls, value.client_ca is None) if isinstance(value, Tls) else value
 
 
 def digest(config: Config) -> str:
@@ -61,6 +68,8 @@ def _plain(value: Any) -> Any:
             return {"secret": _sha256(value.reveal())}
         case BaseModel():
             return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        case bytes():
+            return {"bytes": hashlib.sha256(value).hexdigest()}
         case str():
             return value
         case Mapping():

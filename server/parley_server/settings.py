@@ -72,7 +72,8 @@ def _referenced(value: object, info: ValidationInfo) -> Secret:
     return secret
 
 
-def _secret(value: object, info: ValidationInfo) -> Secret:
+def header_secret(value: object, info: ValidationInfo) -> Secret:
+    """The credential that a reference points to; one that a header can carry."""
     secret = _referenced(value, info)
     if not isinstance(value, Secret) and not fits_header(secret.reveal()):
         raise ValueError(f"what {value} holds is not one line of printable ASCII, so no header can carry it")
@@ -119,7 +120,7 @@ def _address(text: str) -> str:
     return text
 
 
-SecretRef = Annotated[Secret, BeforeValidator(_secret)]
+SecretRef = Annotated[Secret, BeforeValidator(header_secret)]
 """A credential, written as `env:NAME` or `file:/path`."""
 SecretDocument = Annotated[Secret, BeforeValidator(_referenced)]
 """A credential of several lines, such as a key file, written in the same way. No header carries it."""

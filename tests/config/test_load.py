@@ -237,6 +237,8 @@ def test_beyond_loopback_only_with_leave(address: str) -> None:
     (problem,) = problems(f"server: {{address: '{address}'}}")
     assert problem.startswith("server.address: ")
     assert "insecure: true" in problem
+    assert "authenticates callers" in problem
+    assert "server.tls" in problem
     (problem,) = problems(f"admin: {{address: '{address}'}}")
     assert problem.startswith("admin: ")
     assert len(problems(f"server: {{address: '{address}'}}\nadmin: {{address: '{address}'}}")) == 2

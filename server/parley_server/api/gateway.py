@@ -28,6 +28,7 @@ from parley_server.api.checks import seconds
 from parley_server.api.models import Models
 from parley_server.api.recordings import Ended, Events, Recordings
 from parley_server.api.stream import EventWriter, coalesced
+from parley_server.core.callers import Callers, bearer, digest
 from parley_server.core.context import Clock, Context, Operation
 from parley_server.core.errors import (
     DeadlineExceeded,
@@ -54,6 +55,8 @@ class Pipelines:
     embed: Service
     rerank: Service
     default_policy: v1.UnsupportedPolicy.ValueType = v1.UNSUPPORTED_POLICY_WARN
+    callers: Callers | None = None
+    """Who may call; None: everybody. The stacks see to it themselves, the edge for what passes none of them."""
 
 
 @dataclass(slots=True)
@@ -127,6 +130,7 @@ class GatewayServicer(GatewayServiceServicer):
         ctx = self._context("chat", "GetChat", context)
         with self.calls.track(context):
             try:
+                self._identify(ctx)
                 _check(validate.response_id(request.response_id))
                 return await self.recordings.get(ctx.caller, request.response_id)
             except (Exception, asyncio.CancelledError) as error:
@@ -138,6 +142,7 @@ class GatewayServicer(GatewayServiceServicer):
         ctx = self._context("chat", "CancelChat", context)
         with self.calls.track(context):
             try:
+                self._identify(ctx)
                 _check(validate.response_id(request.response_id))
                 return await self.recordings.cancel(ctx.caller, request.response_id)
             except (Exception, asyncio.CancelledError) as error:
@@ -174,29 +179,38 @@ class GatewayServicer(GatewayServiceServicer):
     async def ListModels(
         self, request: v1.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.ListModelsResponse:
+        ctx = self._context("chat", "ListModels", context)
         try:
+            self._identify(ctx)
             return self.models.page(request)
         except GatewayError as error:
-            await self._refuse(error, self._context("chat", "ListModels", context), context)
+            await self._refuse(error, ctx, context)
 
     async def GetModel(
         self, request: v1.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetModelResponse:
+        ctx = self._context("chat", "GetModel", context)
         try:
+            self._identify(ctx)
             return v1.GetModelResponse(model=self.models.one(request.model))
         except GatewayError as error:
-            await self._refuse(error, self._context("chat", "GetModel", context), context)
+            await self._refuse(error, ctx, context)
 
     async def GetServerInfo(
         self, request: v1.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetServerInfoResponse:
-        return self.info
+        ctx = self._context("chat", "GetServerInfo", context)
+        try:
+            self._identify(ctx)
+            return self.info
+        except GatewayError as error:
+            await self._refuse(error, ctx, context)
 
     def _context(self, operation: Operation, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Context:
         now = self.clock()
         left = context.time_remaining()
         headers: dict[str, str] = {}
-        request_id = idempotency_key = ""
+        request_id = idempotency_key = key_shown = other_key = ""
         priority = 0
         for key, value in context.invocation_metadata() or ():
             if (
@@ -212,8 +226,13 @@ class GatewayServicer(GatewayServiceServicer):
                 headers[key] = value
             elif key == "idempotency-key" and isinstance(value, str):
                 idempotency_key = value
+            elif key == "authorization" and isinstance(value, str):
+                key_shown = bearer(value)
+            elif key == "x-api-key" and isinstance(value, str):
+                other_key = value.strip()
             elif key == "x-parley-priority" and isinstance(value, str) and value.isdecimal():
                 priority = min(int(value[:2]), _HIGHEST_PRIORITY) - _USUAL_PRIORITY
+        key_shown = key_shown or other_key
         new_id = self.make_id()
         return Context(
             operation=operation,
@@ -227,10 +246,16 @@ class GatewayServicer(GatewayServiceServicer):
             cancelled_when_due=left is not None,
             method=method,
             peer=context.peer,
+            key=digest(key_shown) if key_shown and self.pipelines.callers is not None else b"",
             idempotency_key=idempotency_key,
             priority=priority,
             headers=headers,
         )
+
+    def _identify(self, ctx: Context) -> None:
+        """Find out who calls, where no stack of layers does."""
+        if self.pipelines.callers is not None:
+            self.pipelines.callers.identify(ctx)
 
     def _accept(self, request: AnyRequest, ctx: Context) -> None:
         if not request.unsupported_policy:
@@ -266,6 +291,7 @@ class GatewayServicer(GatewayServiceServicer):
         """Begin a recording, or go on with one, and follow it. It does not end with this call."""
         response_id, after = ctx.response_id, 0
         if request.HasField("resume"):
+            self._identify(ctx)
             response_id, after = request.resume.response_id, request.resume.after_sequence
             writer.sequence = after
             if response_id.isascii() and response_id.isprintable():  # it goes out in the trailers

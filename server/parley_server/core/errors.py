@@ -8,6 +8,8 @@
     │   ├── RequestTooLarge                               the provider found the body too large
     │   ├── IdempotencyKeyReused                          the key belongs to another request
     │   └── PageTokenInvalid
+    ├── Unauthenticated              UNAUTHENTICATED      the caller shows a key that the gateway does not know
+    │   └── CredentialsMissing                            the caller shows none
     ├── ModelNotFound                NOT_FOUND
     ├── ResponseNotFound             NOT_FOUND            this caller has no resumable response with that ID
     ├── ResumeWindowExpired          FAILED_PRECONDITION  what is asked for of a response is no longer kept
@@ -49,6 +51,7 @@ class Code(StrEnum):
     """The gRPC status codes that the gateway gives, by their canonical names."""
 
     INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
     NOT_FOUND = "NOT_FOUND"
     FAILED_PRECONDITION = "FAILED_PRECONDITION"
     RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
@@ -150,6 +153,19 @@ class PageTokenInvalid(InvalidRequest):
     """A page token that this server did not give, or gave for other arguments."""
 
     reason = "PAGE_TOKEN_INVALID"
+
+
+class Unauthenticated(GatewayError):
+    """The caller shows a key that the gateway does not know. Nothing of it is repeated."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "CREDENTIALS_INVALID"
+
+
+class CredentialsMissing(Unauthenticated):
+    """The caller shows no key, and the gateway asks for one."""
+
+    reason = "CREDENTIALS_MISSING"
 
 
 class ModelNotFound(GatewayError):

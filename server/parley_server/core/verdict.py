@@ -19,6 +19,7 @@ NUMBERS = {
     "OUT_OF_RANGE": 11,
     "INTERNAL": 13,
     "UNAVAILABLE": 14,
+    "UNAUTHENTICATED": 16,
 }
 """Numbers of the status codes that the gateway gives."""
 

@@ -108,7 +108,7 @@ class Bulkhead:
 
         async def held(request: Any, ctx: Context) -> Reply[Any]:
             self._refuse_late(ctx)
-            if not await places.take(ctx.peer, ctx.priority):
+            if not await places.take(ctx.who, ctx.priority):
                 raise self._full()
             begun = clock()
             try:

@@ -91,6 +91,9 @@ def _request(request: AnyRequest, ctx: Context) -> dict[str, str | int]:
 def _end(span: Span, ended: Verdict, ctx: Context) -> None:
     span.set_attribute(semconv.RPC_STATUS_CODE, ended.code)
     span.set_attribute(semconv.PARLEY_ATTEMPTS, len(ctx.ledger.attempts))
+    if ctx.caller:  # known by now, where it was not when the span began
+        span.set_attribute(semconv.PARLEY_CALLER, ctx.caller)
+        span.set_attribute(semconv.PARLEY_TENANT, ctx.tenant)
     if ctx.strategy:
         span.set_attribute(semconv.PARLEY_STRATEGY, ctx.strategy)
         if ctx.route:

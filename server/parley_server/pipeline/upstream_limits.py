@@ -237,7 +237,7 @@ class UpstreamLimits:
             tokens = read + self._output(request) if self._counts_tokens else 0.0
             remaining = ctx.remaining()
             patience = room.policy.max_wait if remaining is None else min(room.policy.max_wait, max(remaining, 0.0))
-            held = await room.take(ctx.peer, ctx.priority, tokens, patience, self._keys)
+            held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys)
             if held is None:
                 raise self._full(tokens)
             ctx.answer_headers = {}

@@ -125,7 +125,7 @@ def test_all_details_are_read(peer: Peer, client: Any) -> None:
         (Code.INVALID_ARGUMENT, errors.InvalidRequest),
         (Code.UNAVAILABLE, errors.Unavailable),
         (Code.RESOURCE_EXHAUSTED, errors.GatewayError),
-        (Code.UNAUTHENTICATED, errors.GatewayError),
+        (Code.UNAUTHENTICATED, errors.Unauthenticated),
         (Code.INTERNAL, errors.GatewayError),
     ],
 )

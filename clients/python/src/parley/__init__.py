@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from parley.errors import ConnectionFailed as ConnectionFailed
     from parley.errors import ContextLengthExceeded as ContextLengthExceeded
     from parley.errors import CostLimitExceeded as CostLimitExceeded
+    from parley.errors import CredentialsMissing as CredentialsMissing
     from parley.errors import CredentialsRejected as CredentialsRejected
     from parley.errors import DeadlineExceeded as DeadlineExceeded
     from parley.errors import GatewayError as GatewayError
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from parley.errors import StreamInterrupted as StreamInterrupted
     from parley.errors import Truncated as Truncated
     from parley.errors import TurnLimitReached as TurnLimitReached
+    from parley.errors import Unauthenticated as Unauthenticated
     from parley.errors import Unavailable as Unavailable
     from parley.errors import UnsupportedParameter as UnsupportedParameter
     from parley.errors import Violation as Violation
@@ -92,13 +94,14 @@ _NAMES = {
     "content": "assistant audio cached developer document image message system tool_result user",
     "errors": (
         "AttemptTimeout Bug Cancelled CircuitOpen ConnectionFailed ContextLengthExceeded CostLimitExceeded "
-        "CredentialsRejected "
+        "CredentialsMissing CredentialsRejected "
         "DeadlineExceeded GatewayError GatewayOverloaded IdempotencyKeyReused IdempotentRequestInProgress "
         "InvalidOutput InvalidRequest MessageTooLarge ModelNotFound "
         "OperationUnsupported Overloaded "
         "PageTokenInvalid ParleyError PromptBlocked ProtocolError QuotaExhausted RateLimited RequestTooLarge "
         "ResponseCancelled ResponseNotFound ResumeWindowExpired SequenceOutOfRange ShuttingDown SlowConsumer "
-        "StreamInterrupted Truncated TurnLimitReached Unavailable UnsupportedParameter Violation"
+        "StreamInterrupted Truncated TurnLimitReached Unauthenticated Unavailable UnsupportedParameter "
+        "Violation"
     ),
     "health": "Health",
     "progress": "Progress",

@@ -9,6 +9,8 @@
     │   │   ├── RequestTooLarge                               the provider found the body too large
     │   │   ├── IdempotencyKeyReused                          the idempotency key belongs to another request
     │   │   └── PageTokenInvalid
+    │   ├── Unauthenticated              UNAUTHENTICATED      the gateway does not know your key
+    │   │   └── CredentialsMissing                            it asks for one: `token=…`, or PARLEY_TOKEN
     │   ├── ModelNotFound                NOT_FOUND
     │   ├── ResponseNotFound             NOT_FOUND            you have no resumable response with that ID
     │   ├── ResumeWindowExpired          FAILED_PRECONDITION  what you ask for of a response is no longer kept
@@ -190,6 +192,19 @@ class PageTokenInvalid(InvalidRequest):
     """A page token that this server did not give, or gave for other arguments."""
 
     reason = "PAGE_TOKEN_INVALID"
+
+
+class Unauthenticated(GatewayError):
+    """The gateway does not know the key that you show."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "CREDENTIALS_INVALID"
+
+
+class CredentialsMissing(Unauthenticated):
+    """The gateway asks for a key, and you show none: pass `token`, or set PARLEY_TOKEN."""
+
+    reason = "CREDENTIALS_MISSING"
 
 
 class ModelNotFound(GatewayError):

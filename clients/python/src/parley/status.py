@@ -19,6 +19,7 @@ from parley.errors import (
     GatewayError,
     InvalidRequest,
     MessageTooLarge,
+    Unauthenticated,
     Unavailable,
     Violation,
 )
@@ -26,6 +27,7 @@ from parley.errors import (
 _BY_CODE: Mapping[Code, type[GatewayError]] = {
     Code.INVALID_ARGUMENT: InvalidRequest,
     Code.UNAVAILABLE: Unavailable,
+    Code.UNAUTHENTICATED: Unauthenticated,
     Code.DEADLINE_EXCEEDED: DeadlineExceeded,
     Code.CANCELLED: Cancelled,
 }
