@@ -98,10 +98,12 @@ class StreamArguments(ChatArguments, total=False):
     """Keyword arguments of `stream` beside those of `chat`.
 
     `usage_updates`: send usage whenever the provider reports it. `heartbeat_interval`: the longest silence in seconds.
-    `coalesce_interval`: hold text back for up to this many seconds, for fewer events. `resumable`: the answer goes on
-    without you, and can be taken up again by its response ID (`ResumeFrom`, `GetChat`).
+    `coalesce_interval`: hold text back for up to this many seconds, for fewer events. `resume`: go on by yourself when
+    the connection breaks; leaving the stream still ends the work. `resumable`: the answer goes on without you, and can
+    be taken up again by its response ID (`client.resume`, `GetChat`).
     """
 
+    resume: bool
     resumable: bool
     usage_updates: bool
     heartbeat_interval: float
@@ -142,7 +144,8 @@ def chat_request(model: str, prompt: Prompt, given: ChatArguments) -> v1.ChatReq
 
 
 def stream_request(model: str, prompt: Prompt, given: StreamArguments) -> v1.StreamChatRequest:
-    options = v1.StreamOptions(resumable=given.get("resumable", False), usage_updates=given.get("usage_updates", False))
+    resumable = given.get("resumable", False) or given.get("resume", False)
+    options = v1.StreamOptions(resumable=resumable, usage_updates=given.get("usage_updates", False))
     if "heartbeat_interval" in given:
         options.heartbeat_interval.FromTimedelta(timedelta(seconds=given["heartbeat_interval"]))
     if "coalesce_interval" in given:
@@ -213,7 +216,7 @@ def deadline(given: CallArguments, default: float) -> float | None:
 _SAMPLING = frozenset(get_type_hints(SamplingArguments))
 _ELSEWHERE = {
     *("request", "timeout", "headers"),
-    *("resumable", "usage_updates", "heartbeat_interval", "coalesce_interval"),
+    *("resume", "resumable", "usage_updates", "heartbeat_interval", "coalesce_interval"),
 }
 """Arguments that say nothing about the content of a request."""
 

@@ -11,11 +11,12 @@ import grpc
 
 from parley import v1
 from parley._async import wire
-from parley.errors import Cancelled, ParleyError, Truncated
+from parley.errors import Cancelled, GatewayError, ParleyError, Truncated
 from parley.files import growing_file
 from parley.fold import Fold
 from parley.progress import Progress
 from parley.reply import Reply
+from parley.resumption import Resumption
 from parley.status import from_rpc
 
 
@@ -28,6 +29,8 @@ class AsyncStream:
 
     A stream that may start again (`routing.mid_stream_fallback`) takes parts back with the event `fallback_started`:
     text that was read before stays read, but `reply()`, `partial` and the file of `save_to` are without it.
+
+    One that resumes by itself asks the gateway for the rest when its connection breaks, within the same timeout.
     """
 
     def __init__(
@@ -35,12 +38,16 @@ class AsyncStream:
         call: wire.StreamCall,
         address: str,
         on_progress: Callable[[Progress], object] | None,
+        again: wire.Again | None = None,
+        start: v1.ResumeFrom = v1.ResumeFrom(),  # noqa: B008  # never written to
     ) -> None:
         self.call = call
-        """The gRPC call, for its metadata."""
+        """The gRPC call, for its metadata; another one once the stream has been resumed."""
         self._incoming = aiter(call)
         self._address = address
         self._on_progress = on_progress
+        self._again = again
+        self._resumption = Resumption(start)
         self._progress = Progress()
         self._fold = Fold()
         self._begun = False
@@ -94,9 +101,22 @@ class AsyncStream:
                 write.become(self.partial.text)
         return self.partial
 
+    @property
+    def response_id(self) -> str:
+        """The ID by which a resumable answer can be taken up again; empty before its first event, or if it cannot."""
+        return self._resumption.response_id
+
+    @property
+    def last_sequence(self) -> int:
+        """Number of the newest event that has arrived; 0 before the first."""
+        return self._resumption.last
+
     def cancel(self) -> None:
-        """End the call now. Whoever is reading gets `Cancelled`."""
+        """End the call now, and the work behind it. Whoever is reading gets `Cancelled`."""
         self.call.cancel()
+        if self._again is not None and self.response_id and not self._fold.complete:
+            self._again.stop(self.response_id)
+            self._again = None
 
     async def next_event(self) -> v1.StreamChatResponse | None:
         """The next event, or None after the last one. Raises a typed error, also when asked again."""
@@ -104,28 +124,41 @@ class AsyncStream:
             raise self._error
         if self._over:
             return None
-        try:
-            event = await anext(self._incoming, None)
-        except grpc.RpcError as error:
-            self._error = from_rpc(error, self._address, begun=self._begun)
-            raise self._error from error
-        except wire.Stopped:
-            if wire.task_is_cancelled():  # it is not about this call, or not only
-                raise
-            self._error = Cancelled("the stream was cancelled before the answer was complete")
-            raise self._error from None
-        if event is None:
-            self._over = True
-            if not self._fold.complete:
-                self._error = Truncated("the stream ended before the answer was complete, without saying why")
-                raise self._error
-            return None
+        event = None
+        while event is None:
+            try:
+                event = await anext(self._incoming, None)
+                if event is None:
+                    self._over = self._fold.complete
+                    if self._over:
+                        return None
+                    raise Truncated("the stream ended before the answer was complete, without saying why")
+            except grpc.RpcError as error:
+                await self._take_up(from_rpc(error, self._address, begun=self._begun), error)
+            except Truncated as error:
+                await self._take_up(error)
+            except wire.Stopped:
+                if wire.task_is_cancelled():  # it is not about this call, or not only
+                    raise
+                self._error = Cancelled("the stream was cancelled before the answer was complete")
+                raise self._error from None
         self._begun = True
+        self._resumption.seen(event)
         self._fold.feed(event)
         if self._on_progress is not None:
             self._progress.feed(event)
             self._on_progress(self._progress)
         return event
+
+    async def _take_up(self, error: GatewayError, cause: Exception | None = None) -> None:
+        """Ask for the rest after `error`; raises it where that is not to be done."""
+        wait = None if self._again is None else self._resumption.wait(error)
+        if self._again is not None and wait is not None and await self._again.sleep(wait):
+            self.call = self._again.resume(self.response_id, self.last_sequence)
+            self._incoming = aiter(self.call)
+            return
+        self._error = self._resumption.told(error)
+        raise self._error from cause
 
     async def __aenter__(self) -> Self:
         return self

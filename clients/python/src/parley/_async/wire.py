@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc.aio
 
 from parley import v1
-from parley.channel import Dial
+from parley.channel import Dial, Headers
 from parley.tools import AnyTool
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceStub
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     Stub: TypeAlias = GatewayServiceAsyncStub
     StreamCall: TypeAlias = grpc.aio.UnaryStreamCall[v1.StreamChatRequest, v1.StreamChatResponse]
+
+_STOP = 5.0
+_stopping: set[object] = set()  # calls that nobody waits for are kept until they are over
 
 Stopped = asyncio.CancelledError
 """What waiting for a call raises that was cancelled on this side."""
@@ -60,3 +64,41 @@ async def gather(results: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Again:
+    """How a stream that broke is taken up again, within the time that it had at first."""
+
+    def __init__(
+        self, stub: Stub, options: v1.StreamOptions, timeout: float | None, metadata: Headers, *, outlasts: bool
+    ) -> None:
+        self._stub = stub
+        self._outlasts = outlasts
+        self._heartbeat = v1.StreamOptions()
+        if options.HasField("heartbeat_interval"):
+            self._heartbeat.heartbeat_interval.CopyFrom(options.heartbeat_interval)
+        self._due = None if timeout is None else time.monotonic() + timeout
+        self._metadata = metadata
+
+    async def sleep(self, seconds: float) -> bool:
+        """Wait; whether there is time left after that."""
+        if self._due is not None and time.monotonic() + seconds >= self._due:
+            return False
+        await asyncio.sleep(seconds)
+        return True
+
+    def resume(self, response_id: str, after: int) -> StreamCall:
+        """The call for what comes after the sequence `after`."""
+        rest = v1.ResumeFrom(response_id=response_id, after_sequence=after)
+        request = v1.StreamChatRequest(resume=rest, options=self._heartbeat)
+        timeout = None if self._due is None else max(self._due - time.monotonic(), 0.0)
+        return self._stub.StreamChat(request, timeout=timeout, metadata=self._metadata)
+
+    def stop(self, response_id: str) -> None:
+        """Have the generation stopped, unless it is to go on without a reader. Nobody waits for that."""
+        if self._outlasts:
+            return
+        request = v1.CancelChatRequest(response_id=response_id)
+        call = self._stub.CancelChat(request, timeout=_STOP, metadata=self._metadata)
+        _stopping.add(call)
+        call.add_done_callback(_stopping.discard)

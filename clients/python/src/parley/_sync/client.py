@@ -123,9 +123,40 @@ class Client:
         `on_progress` is called after every event. The rest is as in `chat`; failures are raised where it is read.
         """
         request = stream_request(model, messages, arguments)
-        timeout = deadline(arguments, self._timeout)
-        call = self.stub.StreamChat(request, timeout=timeout, metadata=self._metadata(arguments))
-        return Stream(call, self.address, on_progress)
+        resume, outlasts = arguments.get("resume", False), arguments.get("resumable", False)
+        return self._stream(request, arguments, on_progress, resume=resume, outlasts=outlasts)
+
+    def resume(
+        self,
+        response_id: str,
+        after_sequence: int = 0,
+        *,
+        on_progress: Callable[[Progress], object] | None = None,
+        **arguments: Unpack[CallArguments],
+    ) -> Stream:
+        """What comes after an event of a resumable stream, also one that another client began; 0: all of it.
+
+        Both arguments are what that stream had as `response_id` and `last_sequence`. Goes on by itself when its
+        connection breaks; leaving it leaves the answer to whoever began it. `reply()` has only what has been read.
+        Raises ResponseNotFound and others where it is read.
+        """
+        rest = v1.ResumeFrom(response_id=response_id, after_sequence=after_sequence)
+        request = v1.StreamChatRequest(resume=rest)
+        return self._stream(request, arguments, on_progress, resume=True, outlasts=True)
+
+    def _stream(
+        self,
+        request: v1.StreamChatRequest,
+        arguments: CallArguments,
+        on_progress: Callable[[Progress], object] | None,
+        *,
+        resume: bool,
+        outlasts: bool,
+    ) -> Stream:
+        timeout, metadata = deadline(arguments, self._timeout), self._metadata(arguments)
+        call = self.stub.StreamChat(request, timeout=timeout, metadata=metadata)
+        again = wire.Again(self.stub, request.options, timeout, metadata, outlasts=outlasts) if resume else None
+        return Stream(call, self.address, on_progress, again, request.resume)
 
     def run_tools(
         self,
