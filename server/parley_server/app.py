@@ -19,7 +19,7 @@ import uvloop
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from parley.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
-from parley_server import __version__, config, telemetry
+from parley_server import __version__, config, shelves, telemetry
 from parley_server.api import health, reflection
 from parley_server.api.admin import AdminServer
 from parley_server.api.calls import Calls
@@ -32,8 +32,6 @@ from parley_server.config_revision import carried, digest
 from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
 from parley_server.reload import Reloader
-from parley_server.stores.memory.streams import MemoryStreams
-from parley_server.stores.streams import Bounds
 from parley_server.transports.mock import MockTransport
 
 _HEALTH_TIMEOUT = 1.0
@@ -55,13 +53,13 @@ class Gateway:
         self.port = 0
         self.admin_port = 0
         self.calls = Calls()
+        self.stores = shelves.build(settings)
         resume = settings.resume
-        self.streams = MemoryStreams(Bounds(resume.max_bytes, resume.total_bytes, resume.window))
-        self.recordings = Recordings(self.streams, self.calls, window=resume.window, ahead=resume.max_bytes // 2)
+        self.recordings = Recordings(self.stores.streams, self.calls, window=resume.window, ahead=resume.max_bytes // 2)
         self._telemetry = telemetry.start(settings.telemetry)
         self._revision = 1
         self._refused = False
-        self._assembly = Assembly(settings, self._telemetry.tracer, digest=digest(settings))
+        self._assembly = Assembly(settings, self._telemetry.tracer, self.stores, digest=digest(settings))
         self._retiring: dict[asyncio.Task[None], Assembly] = {}
         self._changing = asyncio.Lock()
         self._stopping = False
@@ -77,6 +75,8 @@ class Gateway:
         self.gauges.add("remembered_bytes", lambda: self._assembly.remembered_bytes)
         self.gauges.add("open_circuits", lambda: self._assembly.open_circuits)
         self.gauges.add("keys_set_aside", lambda: self._assembly.keys_set_aside)
+        self.gauges.add("stores_down", lambda: len(self.stores.health.degraded))
+        self.gauges.add("store_failures", lambda: self.stores.health.failures)
         self.gauges.add("config_revision", lambda: self._revision)
         self.gauges.add("config_refused", lambda: self._refused)
 
@@ -97,11 +97,13 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen and serve. Raises OSError if an address cannot be had."""
-        await self._assembly.start()
+        await self.stores.start()
         try:
+            await self._assembly.start()
             self._server = self._listen()
-        except OSError:
+        except BaseException:
             await self._assembly.aclose()
+            await self.stores.aclose()
             raise
         await self._server.start()
         if self._admin is not None:
@@ -177,6 +179,7 @@ class Gateway:
             Assembly,
             settings,
             self._telemetry.tracer,
+            self.stores,
             revision=self._revision + 1,
             digest=new,
             catalog=self._assembly.catalog if same else None,
@@ -226,7 +229,7 @@ class Gateway:
         await asyncio.gather(*retiring, return_exceptions=True)
         for built in (*retiring.values(), self._assembly):
             await built.aclose()
-        await self.streams.aclose()
+        await self.stores.aclose()
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_TIMEOUT)
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)

@@ -60,6 +60,7 @@ from parley_server.providers.kinds import known
 from parley_server.providers.registry import Registry
 from parley_server.providers.stepped import chat_endpoint
 from parley_server.routing import Routing, hedges
+from parley_server.shelves import Stores
 from parley_server.transports.http import HttpTransport
 from parley_server.transports.mock import MockTransport
 
@@ -80,12 +81,14 @@ class Assembly:
         self,
         settings: Config,
         tracer: Tracer | None,
+        stores: Stores,
         *,
         revision: int = 1,
         digest: str = "",
         catalog: Catalog | None = None,
     ) -> None:
         self.settings = settings
+        self.stores = stores
         self.members: dict[str, Member] = {}
         self.in_use = InUse()
         self._revision, self._digest = revision, digest

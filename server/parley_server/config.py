@@ -30,6 +30,7 @@ from parley_server.config_sources import ConfigError, override, parsed, standard
 from parley_server.providers.kind import Kind, KindError
 from parley_server.providers.kinds import known
 from parley_server.settings import Address, KindSettings, Name, Percent, Seconds, Section, Statuses, Trouble, note_file
+from parley_server.stores.settings import RedisSettings, StorageSettings
 
 
 class Server(Section):
@@ -268,6 +269,8 @@ class Config(Section):
     join: Join = Join()
     streams: Streams = Streams()
     resume: Resume = Resume()
+    storage: StorageSettings = StorageSettings()
+    redis: RedisSettings = RedisSettings()
     catalog: Catalog = Catalog()
     telemetry: Telemetry = Telemetry()
     log: Log = Log()

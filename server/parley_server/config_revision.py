@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from parley_server.config import Config
 from parley_server.config_reach import Tls
 from parley_server.core.secret import Secret
+from parley_server.stores.settings import RedisSettings
 
 NEEDS_RESTART = (
     "server.insecure",
@@ -32,6 +33,8 @@ NEEDS_RESTART = (
     "resume.window",
     "resume.max_bytes",
     "resume.total_bytes",
+    "storage.path",
+    *(f"redis.{name}" for name in RedisSettings.model_fields),
 )
 """Settings that sockets, servers and exporters are made with: they stay what they were at start."""
 

@@ -1,12 +1,38 @@
-"""Stores are tested on fake time. One that is another process needs a loop of its own kind, and says so here."""
+"""The contract of stores is asked of all of them, those in other processes included."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+import uvloop
 
 from tests.fakes import FakeTimeLoop
+from tests.stores.servers import REDIS, VALKEY, Server
+
+_FAKE_TIME = {"test_streams.py"}  # stores in memory only
 
 
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"fake_time": FakeTimeLoop}
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"fake_time": FakeTimeLoop} if item.path.name in _FAKE_TIME else {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Server]:
+    """A server for all tests of the session, which must leave it as it was."""
+    server = Server(VALKEY).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def debian_redis() -> Iterator[Server]:
+    """The same of the distribution's Redis."""
+    if REDIS is None:
+        pytest.skip("no redis-server on the PATH (Debian: apt install redis-server)")
+    server = Server(REDIS).start()
+    yield server
+    server.close()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from parley_server.stores.listeners import Listeners
 
 _PIECE = 500  # keys that are listed at a time
-_BEHIND = 1000  # messages that a listener may be behind; more, and it is told that it has missed some
 
 
 @dataclass(slots=True, eq=False)
@@ -85,36 +86,14 @@ class MemoryKeyValue:
                 del self._entries[key]
 
 
-@dataclass(slots=True, eq=False)
-class _Listener:
-    messages: list[bytes | None] = field(default_factory=lambda: [None])
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class MemoryMessages:
     """Messages within this process."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, set[_Listener]] = {}
+        self._listeners = Listeners()
 
     async def publish(self, channel: str, message: bytes) -> None:
-        for listener in self._listeners.get(channel, ()):
-            if len(listener.messages) >= _BEHIND:
-                listener.messages[:] = [None]
-            else:
-                listener.messages.append(message)
-            listener.arrived.set()
+        self._listeners.tell(channel, message)
 
-    async def listen(self, channel: str) -> AsyncIterator[bytes | None]:
-        listener = _Listener()
-        self._listeners.setdefault(channel, set()).add(listener)
-        try:
-            while True:
-                waiting, listener.messages = listener.messages, []
-                for message in waiting:
-                    yield message
-                if not listener.messages:
-                    listener.arrived.clear()
-                    await listener.arrived.wait()
-        finally:
-            self._listeners[channel].discard(listener)
+    def listen(self, channel: str) -> AsyncIterator[bytes | None]:
+        return self._listeners.listen(channel)

@@ -1,0 +1,73 @@
+"""The stores that one gateway has: in memory, in a file, or in the Redis server that its settings name.
+
+stores = shelves.build(settings)
+await stores.start()
+cached = await stores.keyvalue("cache").get(key)    # raises StoreUnavailable; stores.health says what to do then
+await stores.aclose()
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from parley_server.config import Config
+from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
+from parley_server.stores.keyvalue import KeyValue, Messages
+from parley_server.stores.memory.keyvalue import MemoryKeyValue, MemoryMessages
+from parley_server.stores.memory.streams import MemoryStreams
+from parley_server.stores.settings import RedisSettings
+from parley_server.stores.streams import Bounds, StreamStore
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Everything that outlives a call. Each purpose has keys and channels of its own."""
+
+    health: StoreHealth
+    keyvalue: Callable[[Purpose], KeyValue]
+    messages: Callable[[Purpose], Messages]
+    streams: StreamStore
+    opened: tuple[Callable[[], Awaitable[None]], ...] = ()
+    closed: tuple[Callable[[], Awaitable[None]], ...] = ()
+
+    async def start(self) -> None:
+        """Open what there is to open. A server that is not there is waited for in the background."""
+        for opened in self.opened:
+            await opened()
+
+    async def aclose(self) -> None:
+        """Close it again."""
+        for closed in self.closed:
+            await closed()
+
+
+def build(settings: Config) -> Stores:
+    """The stores for `settings`. Opens nothing yet."""
+    redis, resume = settings.redis, settings.resume
+    health = StoreHealth(redis.on_failure.modes(), redis.replicas, time.monotonic)
+    streams = MemoryStreams(Bounds(resume.max_bytes, resume.total_bytes, resume.window))
+    if redis.url is not None:
+        return _in_redis(redis, health, streams)
+    values = {purpose: MemoryKeyValue(time.monotonic) for purpose in PURPOSES}
+    messages = {purpose: MemoryMessages() for purpose in PURPOSES}
+    return Stores(health, values.__getitem__, messages.__getitem__, streams, closed=(streams.aclose,))
+
+
+def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore) -> Stores:
+    from parley_server.stores.redis.connection import RedisServer  # an extra: not there for everybody
+    from parley_server.stores.redis.keyvalue import RedisKeyValue
+    from parley_server.stores.redis.messages import RedisMessages
+
+    server = RedisServer(settings, health)
+    values = {purpose: RedisKeyValue(server.redis(purpose)) for purpose in PURPOSES}
+    messages = {purpose: RedisMessages(server.redis(purpose)) for purpose in PURPOSES}
+    return Stores(
+        health,
+        values.__getitem__,
+        messages.__getitem__,
+        streams,
+        opened=(server.start,),
+        closed=(streams.aclose, server.aclose),
+    )

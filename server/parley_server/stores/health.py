@@ -1,0 +1,113 @@
+"""Whether the stores can be asked, by what they are asked for, and what happens while they cannot.
+
+Stores report here; subsystems ask what to do:
+
+    try:
+        value = await stores.keyvalue("cache").get(key)
+    except StoreUnavailable:
+        if stores.health.mode("cache") == "closed":
+            raise ...
+        value = None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import structlog
+
+Purpose = Literal["cache", "limits", "idempotency", "resume"]
+"""What a store is asked for. Each has its keys, its channels and its breaker to itself."""
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+Mode = Literal["open", "closed", "local", "degraded"]
+"""What a subsystem does without its store: as if it were switched off, refuse calls, go on within this process, do
+without what only the store gives."""
+
+_LASTS = 5.0  # seconds that a refusal to write counts if nothing has been written since
+_REMIND = 30.0
+
+log = structlog.get_logger("parley.stores")
+
+
+@dataclass(slots=True, eq=False)
+class _Trouble:
+    since: float
+    reason: str
+    told: float
+    until: float | None
+    failures: int = 0
+
+
+class StoreHealth:
+    """What is wrong now, by purpose. `on_change` is called whenever `degraded` is another set than before."""
+
+    def __init__(self, modes: Mapping[Purpose, Mode], replicas: int, clock: Callable[[], float]) -> None:
+        self.share = 1 / replicas
+        """The part of a shared limit that each gateway may use where the limit is kept locally."""
+        self.failures = 0
+        """Requests to stores that came to nothing, ever."""
+        self.on_change: Callable[[], None] = lambda: None
+        self._modes = dict(modes)
+        self._clock = clock
+        self._troubles: dict[Purpose, _Trouble] = {}
+
+    def mode(self, purpose: Purpose) -> Mode:
+        """What is to happen where the store for `purpose` is unavailable."""
+        return self._modes[purpose]
+
+    @property
+    def degraded(self) -> tuple[Purpose, ...]:
+        """The purposes whose store is unavailable or refuses to write."""
+        self._expire()
+        return tuple(self._troubles)
+
+    def is_down(self, purpose: Purpose) -> bool:
+        """Whether something is wrong with the store for `purpose`."""
+        return purpose in self._troubles
+
+    def failed(self, purpose: Purpose) -> None:
+        """A request came to nothing."""
+        self.failures += 1
+        trouble = self._troubles.get(purpose)
+        if trouble is None:
+            return
+        trouble.failures += 1
+        now = self._clock()
+        if now - trouble.told >= _REMIND:
+            trouble.told = now
+            log.warning(
+                "store_still_down",
+                purpose=purpose,
+                reason=trouble.reason,
+                failures=trouble.failures,
+                seconds=round(now - trouble.since, 1),
+            )
+
+    def down(self, purpose: Purpose, reason: str, *, passing: bool = False) -> None:
+        """The store cannot be asked until `up` says otherwise; `passing`: or until nothing has been heard for 5 s."""
+        now = self._clock()
+        until = now + _LASTS if passing else None
+        trouble = self._troubles.get(purpose)
+        if trouble is not None:
+            trouble.until = until if trouble.until is not None else None
+            return
+        self._troubles[purpose] = _Trouble(now, reason, now, until)
+        log.warning("store_down", purpose=purpose, on_failure=self._modes[purpose], reason=reason)
+        self.on_change()
+
+    def up(self, purpose: Purpose) -> None:
+        """The store does what it should."""
+        trouble = self._troubles.pop(purpose, None)
+        if trouble is None:
+            return
+        seconds = round(self._clock() - trouble.since, 1)
+        log.info("store_up", purpose=purpose, failures=trouble.failures, seconds=seconds)
+        self.on_change()
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for purpose, trouble in list(self._troubles.items()):
+            if trouble.until is not None and trouble.until <= now:
+                self.up(purpose)

@@ -1,0 +1,158 @@
+"""Commands to one server over a few connections. What comes within a tick, or waits, goes in one write.
+
+A command costs its caller no connection and no task: it is queued, and the next free lane takes all that wait. A caller
+who is cancelled leaves his answer to the lane, and the connection as it should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
+
+from parley_server.stores.redis.errors import code_of
+
+Answers = asyncio.Future[list[Any]]
+Connect = Callable[[], Awaitable[AbstractConnection]]
+
+_AT_ONCE = 128  # commands in one write: what is behind them waits for a lane that is free sooner
+_RECONNECT = 1.0  # seconds between two goodbyes to a server that has become a replica
+
+
+class Lanes:
+    """A few connections, opened by `connect` when they are needed. Errors are those of redis-py, and TimeoutError.
+
+    `took` is told how many seconds each write and its answers have taken.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        count: int,
+        timeout: float,
+        clock: Callable[[], float],
+        took: Callable[[float], None],
+    ) -> None:
+        self._connect = connect
+        self._count = count
+        self._timeout = timeout
+        self._clock = clock
+        self._took = took
+        self._pending: deque[tuple[Sequence[bytes], Answers]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._lanes: set[asyncio.Task[None]] = set()
+        self._woken = False
+        self._closed = False
+        self._left = -_RECONNECT
+
+    def send(self, commands: Sequence[bytes]) -> Answers:
+        """Packed commands, in order on one connection; gives their answers, error replies as ResponseErrors."""
+        if self._closed:
+            raise ConnectionError("closed")
+        answers: Answers = asyncio.get_running_loop().create_future()
+        self._pending.append((commands, answers))
+        self._wake()
+        return answers
+
+    async def aclose(self) -> None:
+        """Close the connections. Who waits for an answer gets ConnectionError."""
+        self._closed = True
+        for lane in self._lanes:
+            lane.cancel()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        self._fail(ConnectionError("closed"))
+
+    def _wake(self) -> None:
+        if self._woken:
+            return
+        if self._idle:
+            self._idle.pop().set_result(None)
+        elif len(self._lanes) < self._count:
+            lane = asyncio.create_task(self._lane())
+            self._lanes.add(lane)
+        else:
+            return
+        self._woken = True  # until that lane runs, within this tick: it takes what others add meanwhile
+
+    async def _lane(self) -> None:
+        loop = asyncio.get_running_loop()
+        connection: AbstractConnection | None = None
+        try:
+            while True:
+                self._woken = False
+                batch = self._take()
+                if not batch:
+                    idle = loop.create_future()
+                    self._idle.append(idle)
+                    await idle
+                    continue
+                if self._pending:
+                    self._wake()
+                try:
+                    if connection is not None and (not connection.is_connected or await connection.can_read()):
+                        await connection.disconnect(nowait=True)  # the other side has closed it
+                        connection = None
+                    if connection is None:
+                        connection = await self._connect()
+                    async with asyncio.timeout(self._timeout):
+                        begun = self._clock()
+                        stays = await _exchange(connection, batch)
+                        self._took(self._clock() - begun)
+                except Exception as error:
+                    _fail(batch, error)
+                    self._fail(error)  # what has waited behind it has waited long enough
+                    stays = False
+                except BaseException:
+                    _fail(batch, ConnectionError("closed"))
+                    raise
+                else:
+                    stays = stays or self._clock() - self._left < _RECONNECT
+                    self._left = self._left if stays else self._clock()
+                if connection is not None and not stays:
+                    await connection.disconnect(nowait=True)
+                    connection = None
+        finally:
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+
+    def _take(self) -> list[tuple[Sequence[bytes], Answers]]:
+        batch, size = [], 0
+        while self._pending and size < _AT_ONCE:
+            commands, answers = self._pending.popleft()
+            if not answers.done():  # cancelled while it waited
+                batch.append((commands, answers))
+                size += len(commands)
+        return batch
+
+    def _fail(self, error: BaseException) -> None:
+        pending, self._pending = self._pending, deque()
+        _fail(pending, error)
+
+
+def _fail(batch: Sequence[tuple[Sequence[bytes], Answers]] | deque[Any], error: BaseException) -> None:
+    for _, answers in batch:
+        if not answers.done():
+            answers.set_exception(error)
+            answers.exception()  # retrieved: a caller who was cancelled does not
+
+
+async def _exchange(connection: AbstractConnection, batch: Sequence[tuple[Sequence[bytes], Answers]]) -> bool:
+    """Send a batch and hand out the answers; whether the connection is still one to the primary."""
+    stays = True
+    await connection.send_packed_command([b"".join(c) for c, _ in batch], check_health=False)
+    for commands, answers in batch:
+        got: list[Any] = []
+        for _ in commands:
+            try:
+                got.append(await connection.read_response(disable_decoding=True, disconnect_on_error=False))
+            except ResponseError as error:
+                got.append(error)
+                stays = stays and code_of(error) not in ("READONLY", "MASTERDOWN")
+        if not answers.done():
+            answers.set_result(got)
+    return stays

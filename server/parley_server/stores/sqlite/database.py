@@ -1,0 +1,185 @@
+"""One SQLite file: a thread that writes, one that reads, and the tables of all stores in it.
+
+    database = Database(path, {"values": (CREATE_1, ALTER_2)})       # numbered from 1; only ever added to
+    await database.write(lambda db: db.execute("insert …", (…)))     # its return value; all or nothing
+    await database.read(lambda db: db.execute("select …").fetchall())
+
+Several processes may open the same file, on a local disk: network file systems do not lock as SQLite needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from parley_server.stores.keyvalue import StoreUnavailable
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+_TOGETHER = 500  # writes in one transaction at most
+_BUSY = 2.0  # seconds to wait for another process's transaction
+_MIGRATIONS = "create table if not exists migrations (store text primary key, version integer not null) strict"
+
+
+class _Thread:
+    """Work on one connection, in order. `together`: what waits is done in one transaction."""
+
+    def __init__(self, name: str, path: Path, *, writes: bool) -> None:
+        self._path, self._writes = path, writes
+        self._work: queue.SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"sqlite-{name}", daemon=True)
+        self._thread.start()
+
+    def do(self, work: Work) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
+        self._work.put((work, future))
+        return future
+
+    def stop(self) -> None:
+        """End once all that waits is done."""
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        db: sqlite3.Connection | None = None
+        stopping = False
+        while not stopping:
+            item = self._work.get()
+            batch = []
+            while item is not None:
+                batch.append(item)
+                if len(batch) == _TOGETHER:
+                    break
+                try:
+                    item = self._work.get_nowait()
+                except queue.Empty:
+                    break
+            else:
+                stopping = True
+            if not batch:
+                continue
+            try:
+                if db is None:
+                    db = open_connection(self._path)
+                results = _in_one(db, batch) if self._writes else [_attempted(db, work) for work, _ in batch]
+            except sqlite3.Error as error:
+                results = [error] * len(batch)
+            for (_, future), result in zip(batch, results, strict=True):
+                future.get_loop().call_soon_threadsafe(_settle, future, result)
+        if db is not None:
+            db.close()
+
+
+def open_connection(path: Path) -> sqlite3.Connection:
+    """A connection with the settings that all of them have. Transactions are begun by hand."""
+    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("pragma journal_mode = wal")  # readers and the writer do not wait for each other
+        db.execute("pragma synchronous = normal")  # a power cut may lose the last moments, and breaks nothing
+        db.execute("pragma temp_store = memory")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _in_one(db: sqlite3.Connection, batch: Sequence[tuple[Work, asyncio.Future[Any]]]) -> list[Any]:
+    """What all of `batch` returns or raises, in one transaction; what fails undoes only itself."""
+    results: list[Any] = []
+    db.execute("begin immediate")
+    try:
+        for work, _ in batch:
+            db.execute("savepoint one")
+            result = _attempted(db, work)
+            if isinstance(result, Exception):
+                db.execute("rollback to one")
+            db.execute("release one")
+            results.append(result)
+        db.execute("commit")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("rollback")
+        raise
+    return results
+
+
+def _attempted(db: sqlite3.Connection, work: Work) -> Any:
+    try:
+        return work(db)
+    except Exception as error:
+        return error
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():  # cancelled
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+class Database:
+    """The file at `path`, made if need be, between `start()` and `aclose()`. `migrations`: by store, oldest first."""
+
+    def __init__(self, path: Path, migrations: Mapping[str, Sequence[str]]) -> None:
+        self.path = path
+        self._migrations = migrations
+        self._writer: _Thread | None = None
+        self._reader: _Thread | None = None
+
+    async def start(self) -> None:
+        """Open it and bring its tables up to date. Raises StoreUnavailable."""
+        try:
+            await asyncio.to_thread(self.path.parent.mkdir, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path} cannot be made: {error.strerror}") from error
+        self._writer = _Thread("writer", self.path, writes=True)
+        self._reader = _Thread("reader", self.path, writes=False)
+        await self.write(functools.partial(_migrate, path=self.path, migrations=self._migrations))
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns: a transaction, shared with whatever else waits. Raises StoreUnavailable.
+
+        It runs on another thread, and is done even if the caller goes away.
+        """
+        return await self._do(self._writer, work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, which only reads; on another thread. Raises StoreUnavailable."""
+        return await self._do(self._reader, work)
+
+    async def aclose(self) -> None:
+        """Close the file once all that was asked is done."""
+        threads, self._writer, self._reader = (self._writer, self._reader), None, None
+        for thread in threads:
+            if thread is not None:
+                await asyncio.to_thread(thread.stop)
+
+    async def _do(self, thread: _Thread | None, work: Callable[[sqlite3.Connection], T]) -> T:
+        if thread is None:
+            raise StoreUnavailable(f"{self.path} is not open")
+        try:
+            result: T = await thread.do(work)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the database {self.path} cannot be used: {error}") from error
+        return result
+
+
+def _migrate(db: sqlite3.Connection, path: Path, migrations: Mapping[str, Sequence[str]]) -> None:
+    db.execute(_MIGRATIONS)
+    for store, steps in migrations.items():
+        row = db.execute("select version from migrations where store = ?", (store,)).fetchone()
+        there = 0 if row is None else row[0]
+        if there > len(steps):
+            raise StoreUnavailable(f"the database {path} was made by a later version: its {store} are of {there}")
+        for step in steps[there:]:
+            db.execute(step)
+        db.execute("insert or replace into migrations values (?, ?)", (store, len(steps)))
