@@ -255,7 +255,9 @@ class Assembly:
         room = self.members[provider.name].room(target.model)
         bind(health, provider, room)
         if room is not None:
-            layers.append(UpstreamLimits(target, room, functools.partial(provider.auth.usable, target.model)))
+            keys = functools.partial(provider.auth.usable, target.model)
+            split = {"requests": endpoint.requests} if isinstance(endpoint, EmbedEndpoint) else {}
+            layers.append(UpstreamLimits(target, room, keys, **split))
         layers += [Enough(clocks.least), Observe(health.standing), Meter(target, price)]
         if self._tracer is not None:
             capture = self.settings.telemetry.capture_content

@@ -15,7 +15,7 @@ import pytest
 
 from parley import v1
 from tests.gateway.process import Gateway, ask, config, gateway, stream
-from tests.gateway.wire import openai_fails, openai_says
+from tests.gateway.wire import openai_chunk, openai_fails, openai_says, sse
 from tests.upstream import Exchange, Script, Upstream, scripted
 
 KEYS = {"KEY_A": "sk-aaaaaaaaaaaaaaaaaaaaaaaa", "KEY_B": "sk-bbbbbbbbbbbbbbbbbbbbbbbb"}
@@ -73,6 +73,87 @@ async def test_a_dead_key_is_invisible_to_callers_and_told_once(tmp_path: Path) 
         alarms = [line for line in server.log if "fingerprint" in str(line)]
         assert len(alarms) == 1
         assert not any(key in str(server.log) for key in KEYS.values())
+
+
+def openai_fails_inside(*words: str, **error: Any) -> Script:
+    """Answers 200, and has an error for an answer; a stream says some words before."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.request.json.get("stream"):
+            chunks = [openai_chunk({"role": "assistant"}), *(openai_chunk({"content": word}) for word in words)]
+            await exchange.stream(sse(*chunks), sse({"error": error}), pause=0.1)
+        else:
+            await exchange.answer(200, {"error": error})
+
+    return script
+
+
+INSIDE: dict[str, Mapping[str, Any]] = {
+    "limited": {"message": "slow down", "code": "rate_limit_exceeded", "type": "requests"},
+    "dead": {"message": "Incorrect API key provided", "code": "invalid_api_key", "type": "invalid_request_error"},
+    "poor": {"message": "You exceeded your current quota", "code": "insufficient_quota"},
+    "forbidden": {"message": "no access to the model", "code": 403},
+}
+
+
+async def test_errors_within_a_200_say_of_a_key_what_a_status_would(tmp_path: Path) -> None:
+    """Before the first content nobody notices; the key is set aside, for the model or for all, and shown no more."""
+    async with AsyncExitStack() as held:
+        upstreams: dict[str, Upstream] = {}
+        providers: dict[str, Any] = {}
+        for case, error in INSIDE.items():
+            for how in ("whole", "stream"):
+                script = by_key(openai_fails_inside(**error), FINE)
+                upstream = upstreams[f"{case}-{how}"] = await held.enter_async_context(scripted(script))
+                keys = {"api_keys": ["env:KEY_A", "env:KEY_B"]}
+                url = f"{upstream.base_url}/v1"
+                providers[f"{case}-{how}"] = {"kind": "openai-compatible", "base_url": url, **keys}
+        server = await held.enter_async_context(gateway(config(providers=providers), tmp_path, KEYS))
+        for name, upstream in upstreams.items():
+            for _ in range(4):
+                if name.endswith("whole"):
+                    answer = await server.stub.Chat(ask(f"{name}/m"), timeout=10)
+                    assert answer.message.parts[0].text == "all is well"
+                    assert len(answer.route.attempts) == 1
+                else:
+                    events = [event async for event in server.stub.StreamChat(stream(f"{name}/m"), timeout=10)]
+                    assert len(events[-1].completed.route.attempts) == 1
+            assert Counter(asked(upstream)) == {"a": 1, "b": 4}, name
+            assert await say(server, f"{name}/another") == "all is well"
+            expected = {"a": 2, "b": 5} if name.startswith(("limited", "forbidden")) else {"a": 1, "b": 5}
+            assert Counter(asked(upstream)) == expected, name
+        alarms = [str(line) for line in server.log if "fingerprint" in str(line)]
+        assert len(alarms) == 4  # of dead and poor, each whole and as a stream
+        assert not any(key in str(server.log) for key in KEYS.values())
+
+
+async def test_an_error_behind_the_first_content_is_told_and_the_key_is_set_aside(tmp_path: Path) -> None:
+    async with AsyncExitStack() as held:
+        cut = openai_fails_inside("half", "an", **INSIDE["limited"])
+        server, upstream = await serving(held, tmp_path, by_key(cut, FINE))
+        said = ""
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            async for event in server.stub.StreamChat(stream("acme/m"), timeout=10):
+                said += event.part_delta.text
+        assert (failed.value.code(), said) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "halfan")
+        for _ in range(4):
+            assert await say(server) == "all is well"
+        assert asked(upstream) == ["a", "b", "b", "b", "b"]
+
+
+async def test_with_the_only_key_limited_within_a_stream_the_call_is_tried_again_in_time(tmp_path: Path) -> None:
+    times = 0
+
+    async def once(exchange: Exchange) -> None:
+        nonlocal times
+        times += 1
+        await (openai_fails_inside(**INSIDE["limited"]) if times == 1 else FINE)(exchange)
+
+    async with AsyncExitStack() as held:
+        server, upstream = await serving(held, tmp_path, by_key(once, FINE), api_keys=["env:KEY_A"])
+        events = [event async for event in server.stub.StreamChat(stream("acme/m"), timeout=10)]
+        assert [attempt.status.code for attempt in events[-1].completed.route.attempts] == [8, 0]
+        assert asked(upstream) == ["a", "a"]
 
 
 async def test_a_limited_key_rests_until_its_time(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from parley import v1
 from parley_server.core.context import Context
-from parley_server.core.errors import CredentialsRejected, InvalidRequest, RateLimited, Unavailable
+from parley_server.core.errors import CredentialsRejected, InvalidRequest, RateLimited, RequestTooLarge, Unavailable
 from parley_server.core.quota import Counter, Quota, SlidingWindow, TokenBucket
 from parley_server.core.reply import Reply
 from parley_server.core.secret import Secret
@@ -357,6 +357,91 @@ async def test_embeddings_have_no_output() -> None:
     reply = await UpstreamLimits(TARGET, limits)(provider)(request, ctx)
     assert [counter.left() for counter in counters(limits)] == [90]
     await reply.aclose()
+
+
+def embedding(inputs: int) -> v1.EmbedRequest:
+    return v1.EmbedRequest(model="m", inputs=[v1.EmbedInput(text="x" * 40)] * inputs)
+
+
+def split(limits: Room, provider: Any) -> Any:
+    """A target that takes ten inputs at a time."""
+    return UpstreamLimits(TARGET, limits, requests=lambda request: -(-len(request.inputs) // 10))(provider)
+
+
+async def embedded(*_: Any) -> Reply[Any]:
+    return Reply.of(v1.EmbedResponse())
+
+
+async def embed(service: Any, inputs: int, deadline: float | None = None) -> None:
+    async with await service(embedding(inputs), context("embed", deadline=deadline)) as reply:
+        await reply.response()
+
+
+async def test_a_call_of_several_requests_reserves_each_of_them() -> None:
+    limits = room(requests=10, tokens=1000, max_wait=0.0)
+    reply = await split(limits, embedded)(embedding(25), context("embed"))
+    assert [counter.left() for counter in counters(limits)] == [7, 750]
+    await reply.aclose()
+    await embed(split(limits, embedded), 65)
+    assert counters(limits)[0].left() == 0
+    with pytest.raises(RateLimited):
+        await embed(split(limits, embedded), 1)
+
+
+async def test_it_waits_until_there_is_room_for_all_of_them_and_what_is_not_asked_is_given_back() -> None:
+    async def not_asked(*_: Any) -> Reply[Any]:
+        error = Unavailable("no")
+        error.attempted = False
+        raise error
+
+    clock = asyncio.get_running_loop().time
+    limits = room(requests=10, max_wait=100.0)
+    with pytest.raises(Unavailable):
+        await embed(split(limits, not_asked), 100)
+    assert counters(limits)[0].left() == 10
+    await embed(split(limits, embedded), 80)
+    begun = clock()
+    await embed(split(limits, embedded), 20)
+    assert clock() == begun
+    first = asyncio.create_task(embed(split(limits, embedded), 30))
+    await asyncio.sleep(0)
+    assert limits.expected_wait(0.0, requests=7) == pytest.approx(60.7, abs=0.5)
+    assert limits.expected_wait(0.0, requests=8) == pytest.approx(121.0, abs=1), "three wait already"
+    await first
+    assert clock() - begun == pytest.approx(60.7, abs=0.5)
+    assert counters(limits)[0].left() == 7
+
+
+async def test_a_call_of_more_requests_than_a_minute_has_is_refused_at_once_and_may_go_elsewhere() -> None:
+    limits = room(requests=10, max_wait=1000.0)
+    with pytest.raises(RequestTooLarge, match="takes 11 requests to acme/m") as refused:
+        await embed(split(limits, embedded), 101)
+    error = refused.value
+    assert (error.attempted, error.retryable, error.falls_back) == (False, False, True)
+    assert [violation.field for violation in error.violations] == ["inputs"]
+    assert error.facts["requests"] == "11"
+    assert counters(limits)[0].left() == 10
+    await embed(split(room(tokens=1000), embedded), 1010)  # where only tokens are limited, any number may go
+
+
+async def test_another_key_than_the_reserved_one_pays_for_all_requests() -> None:
+    async def other(_request: Any, ctx: Context) -> Reply[Any]:
+        ctx.credential = 1
+        return Reply.of(v1.EmbedResponse())
+
+    limits = room(requests=10)
+    service = UpstreamLimits(TARGET, limits, lambda: [0, 1], requests=lambda _: 3)(other)
+    await embed(service, 30)
+    assert [counter.left() for key in (0, 1) for counter in counters(limits, key)] == [10, 7]
+
+
+async def test_a_rate_limit_within_a_stream_closes_the_key_too() -> None:
+    upstream = Upstream([started(), opened(), delta("half")], RateLimited("slow down", retry_after=20.0))
+    limits = room(requests=100)
+    with pytest.raises(RateLimited):
+        async with await UpstreamLimits(TARGET, limits)(upstream)(chat(), context()) as reply:
+            await reply.response()
+    assert limits.expected_wait(0.0) == pytest.approx(20.0)
 
 
 class Keyed:

@@ -157,8 +157,9 @@ class TokenBucket:
 
 @dataclass(slots=True)
 class Reservation:
-    """What one request holds of the limits: for `Quota.settle` only."""
+    """What a call holds of the limits: for `Quota.settle` only."""
 
+    requests: float
     tokens: float
     of_requests: Slice | None
     of_tokens: Slice | None
@@ -191,11 +192,16 @@ class Quota:
         counters = (self.requests, self.tokens)
         return min((counter.left() / counter.limit for counter in counters if counter is not None), default=1.0)
 
-    def reserve(self, tokens: float) -> Reservation:
-        """One request of so many tokens is about to be asked."""
+    def takes(self, requests: float) -> bool:
+        """Whether there ever is room for so many requests at once."""
+        return self.requests is None or requests <= self.requests.limit
+
+    def reserve(self, tokens: float, requests: float = 1.0) -> Reservation:
+        """So many requests, of so many tokens together, are about to be asked."""
         return Reservation(
+            requests,
             tokens,
-            None if self.requests is None else self.requests.reserve(1.0),
+            None if self.requests is None else self.requests.reserve(requests),
             None if self.tokens is None else self.tokens.reserve(tokens),
         )
 
@@ -207,7 +213,7 @@ class Quota:
     def refund(self, held: Reservation) -> None:
         """It was not asked after all."""
         if self.requests is not None and held.of_requests is not None:
-            self.requests.settle(held.of_requests, 1.0, 0.0)
+            self.requests.settle(held.of_requests, held.requests, 0.0)
         self.settle(held, 0.0)
 
     def close(self, seconds: float) -> None:

@@ -1,9 +1,10 @@
 """Ask a provider no more in a minute than it allows; the rest waits its turn, so that nobody is told 429.
 
 Inside the breaker, so that nobody queues for a target that is left alone; inside the bulkhead, so that who has room
-goes at once; outside the meter, since waiting is no attempt. What a call will use is reserved before it is asked and
-settled when its answer is over. What the provider says is left (headers of its answers) corrects what is counted here:
-so others who use the same key, and a gateway that has just started, are accounted for.
+goes at once; outside the meter, since waiting is no attempt. What a call will use is reserved before it is asked, all
+requests that it takes at once, and settled when its answer is over. What the provider says is left (headers of its
+answers) corrects what is counted here: so others who use the same key, and a gateway that has just started, are
+accounted for.
 
 Limits are those of one key, and each key is counted by itself: the layer chooses the usable key with the most room and
 says so in `ctx.credential`, where it then finds which one was shown in the end.
@@ -19,7 +20,7 @@ from typing import Any
 from parley import v1
 from parley_server.core import usage as counting
 from parley_server.core.context import Context
-from parley_server.core.errors import GatewayError, RateLimited, Unavailable
+from parley_server.core.errors import GatewayError, RateLimited, RequestTooLarge, Unavailable, Violation
 from parley_server.core.fair import FairQueue
 from parley_server.core.quota import Quota, Reservation
 from parley_server.core.reply import Outcome, Reply
@@ -58,6 +59,7 @@ class Held:
     """What a call has reserved, and of which key."""
 
     key: int
+    requests: int
     reservation: Reservation | None
     """None where no key could be used: whoever shows them will say why."""
 
@@ -68,6 +70,7 @@ class _Waiting:
 
     turn: asyncio.Future[Held]
     tokens: float
+    requests: int
     keys: Keys
 
 
@@ -81,6 +84,7 @@ class Room:
         self._queue: FairQueue[_Waiting] = FairQueue()
         self._next: _Waiting | None = None  # whose turn it is as soon as there is room
         self._waiting = 0
+        self._waiting_requests = 0
         self._waiting_tokens = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -96,27 +100,41 @@ class Room:
             quota = self._quotas[key] = self._new()
         return quota
 
-    def expected_wait(self, tokens: float, keys: Keys = one_key) -> float:
-        """Seconds that a call of so many tokens would wait that comes now, as far as can be told."""
+    def takes(self, requests: int) -> bool:
+        """Whether a call that takes so many requests at once can ever have its turn."""
+        return self.quota().takes(requests)
+
+    def expected_wait(self, tokens: float, keys: Keys = one_key, requests: int = 1) -> float:
+        """Seconds that a call of so many tokens and requests would wait that comes now, as far as can be told."""
         usable = keys()
         if not usable:
             return 0.0
-        before, tokens_before = self._waiting / len(usable), self._waiting_tokens / len(usable)
+        before, tokens_before = self._waiting_requests / len(usable), self._waiting_tokens / len(usable)
         quotas = [self.quota(key) for key in usable]
-        return min(quota.wait(before + 1.0, tokens_before + quota.fits(tokens)) for quota in quotas)
+        return min(quota.wait(before + requests, tokens_before + quota.fits(tokens)) for quota in quotas)
 
     async def take(
-        self, caller: Callable[[], str], priority: int, tokens: float, patience: float, keys: Keys = one_key
+        self,
+        caller: Callable[[], str],
+        priority: int,
+        tokens: float,
+        patience: float,
+        keys: Keys = one_key,
+        requests: int = 1,
     ) -> Held | None:
-        """Reserve, now or when it is this call's turn. None if that would take longer than `patience` seconds."""
+        """Reserve, now or when it is this call's turn. None if that would take longer than `patience` seconds.
+
+        Of requests no more than it `takes`.
+        """
         tokens = self.quota().fits(tokens)
-        if not self._waiting and (held := self._reserved(tokens, keys)[0]) is not None:
+        if not self._waiting and (held := self._reserved(tokens, requests, keys)[0]) is not None:
             return held
-        if self._waiting >= self.policy.queue or self.expected_wait(tokens, keys) > patience:
+        if self._waiting >= self.policy.queue or self.expected_wait(tokens, keys, requests) > patience:
             return None
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens, keys)
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens, requests, keys)
         number = self._queue.add(waiting, caller(), priority)
         self._waiting += 1
+        self._waiting_requests += requests
         self._waiting_tokens += tokens
         self._serve()
         try:
@@ -140,7 +158,8 @@ class Room:
         """The call was made with another key than the one that was reserved."""
         if held.reservation is not None:
             self.quota(held.key).refund(held.reservation)
-        held.key, held.reservation = key, self.quota(key).reserve(self.quota(key).fits(tokens))
+        quota = self.quota(key)
+        held.key, held.reservation = key, quota.reserve(quota.fits(tokens), held.requests)
 
     def settle(self, held: Held, tokens: float) -> None:
         """The call used so many tokens."""
@@ -168,25 +187,28 @@ class Room:
         """The provider's count differs from ours: nobody uses the key until its time is over."""
         self.quota(held.key).close(error.retry_after or _COOL_FOR)
 
-    def _reserved(self, tokens: float, keys: Keys) -> tuple[Held | None, float]:
+    def _reserved(self, tokens: float, requests: int, keys: Keys) -> tuple[Held | None, float]:
         """The usable key with the most room, if any has enough, or else the seconds until one has."""
         usable = keys()
         if not usable:
-            return Held(0, None), 0.0
+            return Held(0, requests, None), 0.0
         if len(usable) == 1:
             best = usable[0]
             quota = self.quota(best)
-            soonest = quota.wait(1.0, quota.fits(tokens))
+            soonest = quota.wait(requests, quota.fits(tokens))
         else:
             quotas = [(key, self.quota(key)) for key in usable]
-            soonest, _, best = min((quota.wait(1.0, quota.fits(tokens)), -quota.share(), key) for key, quota in quotas)
+            soonest, _, best = min(
+                (quota.wait(requests, quota.fits(tokens)), -quota.share(), key) for key, quota in quotas
+            )
         if soonest > 0.0:
             return None, soonest
         quota = self.quota(best)
-        return Held(best, quota.reserve(quota.fits(tokens))), 0.0
+        return Held(best, requests, quota.reserve(quota.fits(tokens), requests)), 0.0
 
     def _gone(self, waiting: _Waiting) -> None:
         self._waiting -= 1
+        self._waiting_requests -= waiting.requests
         self._waiting_tokens -= waiting.tokens
 
     def _serve(self) -> None:
@@ -198,7 +220,7 @@ class Room:
             if waiting is None:
                 return
             if not waiting.turn.done():
-                held, wait = self._reserved(waiting.tokens, waiting.keys)
+                held, wait = self._reserved(waiting.tokens, waiting.requests, waiting.keys)
                 if held is None:
                     self._come_back(wait)
                     return
@@ -220,13 +242,22 @@ class Room:
         self._serve()
 
 
-class UpstreamLimits:
-    """Reserves a request and its tokens; raises RateLimited, with nothing asked, where there is no room in time."""
+def _one(_request: Any) -> int:
+    """What most calls take."""
+    return 1
 
-    def __init__(self, target: Target, room: Room, keys: Keys = one_key) -> None:
+
+class UpstreamLimits:
+    """Reserves requests and their tokens; raises RateLimited, with nothing asked, where there is no room in time.
+
+    `requests`: how many upstream requests a call takes.
+    """
+
+    def __init__(self, target: Target, room: Room, keys: Keys = one_key, requests: Callable[[Any], int] = _one) -> None:
         self._target = target
         self._room = room
         self._keys = keys
+        self._requests = requests
         self._counts_tokens = room.quota().tokens is not None
 
     def __call__(self, inner: Service) -> Service:
@@ -237,9 +268,12 @@ class UpstreamLimits:
             tokens = read + self._output(request) if self._counts_tokens else 0.0
             remaining = ctx.remaining()
             patience = room.policy.max_wait if remaining is None else min(room.policy.max_wait, max(remaining, 0.0))
-            held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys)
+            requests = self._requests(request)
+            if requests > 1 and not room.takes(requests):
+                raise self._too_many(requests)
+            held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys, requests)
             if held is None:
-                raise self._full(tokens)
+                raise self._full(tokens, requests)
             ctx.answer_headers = {}
             ctx.credential = held.key
             try:
@@ -251,6 +285,8 @@ class UpstreamLimits:
             self._learn(held, ctx, tokens)
 
             def over(outcome: Outcome) -> None:
+                if isinstance(outcome.error, RateLimited):
+                    room.refused(held, outcome.error)
                 room.settle(held, _used(outcome, read) if self._counts_tokens else 0.0)
 
             reply.on_over(over)
@@ -286,8 +322,8 @@ class UpstreamLimits:
             case _:
                 self._room.settle(held, read)
 
-    def _full(self, tokens: float) -> RateLimited:
-        wait = self._room.expected_wait(tokens, self._keys)
+    def _full(self, tokens: float, requests: int) -> RateLimited:
+        wait = self._room.expected_wait(tokens, self._keys, requests)
         target = self._target
         error = RateLimited(
             f"{target} has been asked as much as its limits allow; there is room in about {wait:.1f} s",
@@ -296,6 +332,17 @@ class UpstreamLimits:
         )
         error.attempted = False
         error.retryable = False  # it has waited as long as it may; a fallback need not
+        return error
+
+    def _too_many(self, requests: int) -> RequestTooLarge:
+        """More requests than there ever is room for; one after the other they would take minutes."""
+        what = f"takes {requests} requests to {self._target}, more than its limits allow in a minute"
+        error = RequestTooLarge(
+            f"the call {what}: send fewer inputs at a time",
+            violations=[Violation("inputs", what, "TOO_MANY")],
+            facts={"provider": self._target.provider, "model": self._target.model, "requests": str(requests)},
+        )
+        error.attempted = False
         return error
 
 

@@ -54,6 +54,8 @@ class Provider:
     """Where one model is asked that stands for several regions, say; empty: where all are."""
     semconv_name: str = ""
     """`gen_ai.provider.name` where OpenTelemetry has a value; the short name otherwise."""
+    input_tokens_header: str = ""
+    """Header in which it says how many tokens were embedded, where the body does not; in lower case."""
     catalog: str = ""
     """Whose part of the catalogue describes its models; empty: nobody's."""
     breaks: bool = True

@@ -147,6 +147,7 @@ def card(name: str, settings: Bedrock, shared: Shared) -> Provider:
         region_for=profile_of,
         semconv_name="aws.bedrock",
         catalog="bedrock",
+        input_tokens_header="x-amzn-bedrock-input-token-count",
         base_url=settings.runtime,
         locate=located(settings),
         auth=settings.auth(shared),

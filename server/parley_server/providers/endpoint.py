@@ -7,9 +7,9 @@ reply is closed, and adds to the answer what only the exchange knows: provider, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from parley import v1
 from parley_server.core.context import Context
@@ -28,7 +28,8 @@ _PARALLEL_EMBED_CALLS = 4
 _LINGER = 0.25  # seconds to wait for the end of the body behind the end of the answer, to keep the connection
 _LONGEST_ID = 128  # characters: a status has to stay small
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "cf-ray")
-_INPUT_TOKENS_HEADER = "x-amzn-bedrock-input-token-count"  # of embeddings whose bodies do not say it
+
+Result = TypeVar("Result")
 
 
 class _SaysErrors(Protocol):
@@ -45,7 +46,7 @@ class Wire:
         self, provider: Provider, target: Target, transport: Transport | None = None, *, connect_timeout: float
     ) -> None:
         self.target = target
-        self._provider = provider
+        self.provider = provider
         wire = provider.transport or transport
         if wire is None:
             raise TypeError(f"{provider.name} has no wire, and none is given")
@@ -53,26 +54,55 @@ class Wire:
         self._connect_timeout = connect_timeout
 
     async def send(self, call: HttpCall, dialect: _SaysErrors, ctx: Context | None = None) -> Incoming:
+        """The response, if its status is below 300; see `open`. For bodies that say nothing of the key."""
+        exchange = await self.open(call, dialect, ctx)
+        exchange.auth.accepted()
+        return exchange.incoming
+
+    async def ask(
+        self, call: HttpCall, dialect: _SaysErrors, ctx: Context, read: Callable[[Exchange], Awaitable[Result]]
+    ) -> Result:
+        """What `read` makes of the response, which it closes; see `open`.
+
+        An error within the response says of the key what a status would have said: where another key may do, the call
+        is made again at once. What `read` has let through, the beginning of a stream, say, is never asked for again.
+        """
+        auth = self.provider.auth.for_request(self.target.model, ctx)
+        while True:
+            exchange = await self.open(call, dialect, ctx, auth)
+            try:
+                result = await read(exchange)
+            except GatewayError as error:
+                if not exchange.failed(error):
+                    raise error from None
+            else:
+                auth.accepted()
+                return result
+
+    async def open(
+        self, call: HttpCall, dialect: _SaysErrors, ctx: Context | None = None, auth: Auth | None = None
+    ) -> Exchange:
         """The response, if its status is below 300; raises what the dialect makes of one of 400 or more.
 
         A redirect is not followed: it would take the credential to where nobody has sent it.
 
-        Where the provider has several keys and refuses one, the next is shown at once, each at most once.
+        Where the provider has several keys and refuses one, the next is shown at once, each at most once. Whether it
+        takes the key is for the reader of the response to say: an error may stand in its body.
 
         `ctx`: the call it is for, which learns the headers of the response; None for what the gateway asks by itself.
+        `auth`: that of a request that has been made before; see `Auth.for_request`.
         """
-        provider = self._provider
+        provider = self.provider
         headers = {**provider.headers, **call.headers, **(ctx.outgoing if ctx is not None else {})}
         url = provider.url(call.path, self.target)
-        auth = provider.auth.for_request(self.target.model, ctx)
+        auth = auth or provider.auth.for_request(self.target.model, ctx)
         may_renew = True
         while True:
             incoming = await self._exchange(Outgoing(call.method, url, headers, call.body), auth)
             if ctx is not None:
                 ctx.answer_headers = incoming.headers
             if incoming.status < 300:
-                auth.accepted()
-                return incoming
+                return Exchange(self, incoming, auth)
             if incoming.status < 400:
                 await incoming.aclose()
                 raise self.named(_redirected(incoming.status), incoming)
@@ -106,6 +136,29 @@ class Wire:
         return error
 
 
+class Exchange:
+    """A response whose body is still to be read, and the credential that its request was shown with."""
+
+    __slots__ = ("_again", "_failure", "_wire", "auth", "incoming")
+
+    def __init__(self, wire: Wire, incoming: Incoming, auth: Auth) -> None:
+        self.incoming = incoming
+        self.auth = auth
+        self._wire = wire
+        self._failure: GatewayError | None = None
+        self._again = False
+
+    def failed(self, error: GatewayError) -> bool:
+        """The body holds or brings `error`, which is told who said it; may be called twice with the same one.
+
+        Whether another key may do.
+        """
+        if error is not self._failure:
+            self._failure = self._wire.named(error, self.incoming)
+            self._again = self.auth.refused(error)
+        return self._again
+
+
 class ChatEndpoint:
     """Chat and StreamChat for one target."""
 
@@ -117,31 +170,31 @@ class ChatEndpoint:
         target = self._wire.target
         dialect = self._choose(request, target)
         call = dialect.encode(request, target, stream=ctx.streaming)
-        incoming = await self._wire.send(call, dialect, ctx)
-        if ctx.streaming if call.streams is None else call.streams:
-            owner = AsyncExitStack()
-            owner.push_async_callback(incoming.aclose)
-            reply: Reply[v1.ChatResponse] = await Reply.primed(self._events(dialect, incoming), owner)
-        else:
-            reply = Reply.of(await self._whole(dialect, request, incoming))
-        reply.on_final(lambda final: _sign(final, target, call, incoming))
-        return reply
+        streams = ctx.streaming if call.streams is None else call.streams
+
+        async def read(exchange: Exchange) -> Reply[v1.ChatResponse]:
+            incoming = exchange.incoming
+            reply: Reply[v1.ChatResponse]
+            if streams:
+                owner = AsyncExitStack()
+                owner.push_async_callback(incoming.aclose)
+                reply = await Reply.primed(self._events(dialect, exchange), owner)
+            else:
+                reply = Reply.of(await self._whole(dialect, request, incoming))
+            reply.on_final(lambda final: _sign(final, target, call, incoming))
+            return reply
+
+        return await self._wire.ask(call, dialect, ctx, read)
 
     async def _whole(self, dialect: ChatDialect, request: v1.ChatRequest, incoming: Incoming) -> v1.ChatResponse:
-        try:
-            try:
-                body = await incoming.read(_BODY_LIMIT)
-            finally:
-                await incoming.aclose()
-            response = dialect.decode(body, self._wire.target)
-        except GatewayError as error:
-            raise self._wire.named(error, incoming) from None
+        body = await _read(incoming)
+        response = dialect.decode(body, self._wire.target)
         if request.include_provider_response:
             response.provider_response_json = body.decode("utf-8", "replace")
         return response
 
-    async def _events(self, dialect: ChatDialect, incoming: Incoming) -> Batches:
-        framing, decoder = dialect.framing(), dialect.decoder(self._wire.target)
+    async def _events(self, dialect: ChatDialect, exchange: Exchange) -> Batches:
+        incoming, framing, decoder = exchange.incoming, dialect.framing(), dialect.decoder(self._wire.target)
         blocks = aiter(incoming)
         named = False
         try:
@@ -160,7 +213,8 @@ class ChatEndpoint:
                     return
             batch = decoder.feed(framing.finish()) + decoder.finish()
         except GatewayError as error:
-            raise self._wire.named(error, incoming) from None
+            exchange.failed(error)
+            raise error from None
         if batch:
             yield batch
 
@@ -173,8 +227,8 @@ class EmbedEndpoint:
         self._dialect = dialect
 
     async def __call__(self, request: v1.EmbedRequest, ctx: Context, /) -> Reply[v1.EmbedResponse]:
-        limit = self._most_inputs() or len(request.inputs)
-        if len(request.inputs) <= limit:
+        limit = self._most_inputs()
+        if limit is None or len(request.inputs) <= limit:
             return Reply.of(await self._embed(request, ctx))
         starts = iter(range(0, len(request.inputs), limit))
         answers: dict[int, v1.EmbedResponse] = {}
@@ -195,6 +249,11 @@ class EmbedEndpoint:
             raise failed.exceptions[0] from None  # the others were cancelled, or failed of the same cause
         return Reply.of(_joined([answers[start] for start in sorted(answers)]))
 
+    def requests(self, request: v1.EmbedRequest) -> int:
+        """How many calls `request` takes."""
+        limit = self._most_inputs()
+        return 1 if limit is None else max(-(-len(request.inputs) // limit), 1)
+
     def _most_inputs(self) -> int | None:
         """Inputs that one call takes: what the dialect allows, or less if the model is known to take less."""
         card = self._wire.target.card
@@ -204,21 +263,20 @@ class EmbedEndpoint:
     async def _embed(self, request: v1.EmbedRequest, ctx: Context) -> v1.EmbedResponse:
         target = self._wire.target
         call = self._dialect.encode(request, target)
-        incoming = await self._wire.send(call, self._dialect, ctx)
-        try:
-            async with aclosing(incoming):
-                body = await incoming.read(_BODY_LIMIT)
-            response = self._dialect.decode(body, target, request.encoding)
+
+        async def read(exchange: Exchange) -> v1.EmbedResponse:
+            incoming = exchange.incoming
+            response = self._dialect.decode(await _read(incoming), target, request.encoding)
             if len(response.embeddings) != len(request.inputs):
                 raise ProtocolError(f"{len(response.embeddings)} vectors came for {len(request.inputs)} inputs")
-        except GatewayError as error:
-            raise self._wire.named(error, incoming) from None
-        counted = incoming.headers.get(_INPUT_TOKENS_HEADER, "")
-        if counted.isdecimal() and not response.usage.HasField("input_tokens"):
-            response.usage.source = v1.Usage.SOURCE_PROVIDER
-            response.usage.input_tokens = response.usage.total_tokens = int(counted)
-        _sign(response, target, call, incoming)
-        return response
+            counted = incoming.headers.get(self._wire.provider.input_tokens_header, "")
+            if counted.isdecimal() and not response.usage.HasField("input_tokens"):
+                response.usage.source = v1.Usage.SOURCE_PROVIDER
+                response.usage.input_tokens = response.usage.total_tokens = int(counted)
+            _sign(response, target, call, incoming)
+            return response
+
+        return await self._wire.ask(call, self._dialect, ctx, read)
 
 
 class RerankEndpoint:
@@ -231,19 +289,17 @@ class RerankEndpoint:
     async def __call__(self, request: v1.RerankRequest, ctx: Context, /) -> Reply[v1.RerankResponse]:
         target = self._wire.target
         call = self._dialect.encode(request, target)
-        incoming = await self._wire.send(call, self._dialect, ctx)
-        try:
-            async with aclosing(incoming):
-                body = await incoming.read(_BODY_LIMIT)
-            response = self._dialect.decode(body, target)
+
+        async def read(exchange: Exchange) -> Reply[v1.RerankResponse]:
+            response = self._dialect.decode(await _read(exchange.incoming), target)
             if any(not 0 <= result.index < len(request.documents) for result in response.results):
                 raise ProtocolError("the provider ranked a document that was not sent")
             if request.HasField("top_n"):
                 del response.results[request.top_n :]  # some servers rank all there are, whatever is asked for
-        except GatewayError as error:
-            raise self._wire.named(error, incoming) from None
-        _sign(response, target, call, incoming)
-        return Reply.of(response)
+            _sign(response, target, call, exchange.incoming)
+            return Reply.of(response)
+
+        return await self._wire.ask(call, self._dialect, ctx, read)
 
 
 def _sign(final: Final, target: Target, call: HttpCall, incoming: Incoming) -> None:
@@ -279,6 +335,14 @@ def _redirected(status: int) -> ProtocolError:
     )
     error.retryable = False
     return error
+
+
+async def _read(incoming: Incoming) -> bytes:
+    """The whole body; the response is closed, whatever becomes of it."""
+    try:
+        return await incoming.read(_BODY_LIMIT)
+    finally:
+        await incoming.aclose()
 
 
 async def _beginning(incoming: Incoming) -> bytes:

@@ -33,7 +33,7 @@ from parley_server.dialects.steps import (
     ending,
 )
 from parley_server.providers.base import Provider
-from parley_server.providers.endpoint import ChatEndpoint, Wire, request_id
+from parley_server.providers.endpoint import ChatEndpoint, Exchange, Wire, request_id
 from parley_server.transports.base import Incoming
 
 _BODY_LIMIT = 64 * 1024 * 1024  # bytes of one answer
@@ -72,16 +72,16 @@ class Dialog(Generic[Result]):
         self._closed = False
         self._undo: HttpCall | None = None
         self._beginning: tuple[asyncio.Task[Heard], float] | None = None
-        self._listening: Incoming | None = None
+        self._listening: Exchange | None = None
 
-    async def advance(self, failure: GatewayError | None = None) -> Incoming | None:
+    async def advance(self, failure: GatewayError | None = None) -> Exchange | None:
         """Do steps until one is to listen: the stream, still unread. None: the conversation is over.
 
         Called again it goes on behind the stream; `failure` is what became of the last step. Raises what the
         conversation cannot get over.
         """
         if self._listening is not None:
-            await self._listening.aclose()
+            await self._listening.incoming.aclose()
             self._listening = None
         step = self._tell(self._steps.send, None) if failure is None else self._tell(self._steps.throw, failure)
         while step is not None:
@@ -138,9 +138,9 @@ class Dialog(Generic[Result]):
             case Pause(seconds):
                 return await self._pause(seconds)
             case Listen(call):
-                incoming = await self._wire.send(call, self._dialect, self._ctx)
-                self.first = self.first or incoming
-                return incoming
+                exchange = await self._wire.open(call, self._dialect, self._ctx)
+                self.first = self.first or exchange.incoming
+                return exchange
 
     async def _ask(self, call: HttpCall) -> Heard:
         incoming = await self._wire.send(call, self._dialect, self._ctx)
@@ -193,7 +193,7 @@ class Dialog(Generic[Result]):
             task.add_done_callback(_undoing.discard)
         try:
             if self._listening is not None:
-                await self._listening.aclose()
+                await self._listening.incoming.aclose()
         finally:
             if stopping is not None:
                 await asyncio.wait({task}, timeout=_UNDO_TIME)
@@ -232,25 +232,25 @@ class SteppedChatEndpoint:
         steps = self._dialect.converse(request, target, stream=ctx.streaming)
         dialog = Dialog(self._wire, self._dialect, steps, ctx, self._sleep)
         try:
-            incoming = await dialog.advance()
+            exchange = await dialog.advance()
         except BaseException:
             await dialog.aclose()
             raise
-        if incoming is None:
+        if exchange is None:
             reply = Reply.of(_result(dialog))
         else:
             owner = AsyncExitStack()
             owner.push_async_callback(dialog.aclose)
-            reply = await Reply.primed(self._events(dialog, incoming, ctx), owner)
+            reply = await Reply.primed(self._events(dialog, exchange, ctx), owner)
         reply.on_final(lambda final: _sign(final, target, dialog))
         return reply
 
-    async def _events(self, dialog: Dialog[v1.ChatResponse], incoming: Incoming, ctx: Context) -> Batches:
+    async def _events(self, dialog: Dialog[v1.ChatResponse], exchange: Exchange, ctx: Context) -> Batches:
         """The parts as they come; the end from what the conversation finds out behind the stream."""
         framing, decoder = self._dialect.framing(), self._dialect.decoder(self._wire.target)
         broken: StreamInterrupted | None = None
         try:
-            async for block in incoming:
+            async for block in exchange.incoming:
                 if batch := decoder.feed(framing.feed(block)):
                     self._sign_start(batch)
                     yield batch
@@ -262,11 +262,14 @@ class SteppedChatEndpoint:
         except StreamInterrupted as error:
             broken = error
         except GatewayError as error:
-            raise self._wire.named(error, incoming) from None
+            exchange.failed(error)
+            raise error from None
         if broken is None:
+            exchange.auth.accepted()
             await self._end(dialog, ctx)
         else:
-            await dialog.advance(self._wire.named(broken, incoming))
+            exchange.failed(broken)
+            await dialog.advance(broken)
             rest = decoder.rest(_result(dialog).message)
             if rest is None:
                 raise broken

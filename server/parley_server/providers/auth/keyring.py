@@ -7,6 +7,8 @@
     429: too much of this model            left alone for the model until the provider's own time, or for a little
     everything else                        nothing: it says nothing of the key
 
+It is all the same whether a status says so or an error within a 200, be it the whole body or an event of a stream.
+
 Requests are dealt to the usable keys evenly, by number and size, unless somebody who counts what each key may still be
 used for (`pipeline/upstream_limits.py`) has chosen one. Which key is meant is known to the `Shown` that every
 request gets for itself, so it does not matter how many are under way. All keys of a ring must be as good as one
@@ -149,8 +151,9 @@ class Keyring(Auth):
         """Learn from a refusal. Whether it says something of the key, so that another one may do better."""
         match error:
             case CredentialsRejected():
-                status = error.provider_error.http_status if error.provider_error is not None else 0
-                if status == 403:
+                said = error.provider_error
+                status = said.http_status if said is not None else 0
+                if status == 403 or (said is not None and said.code == "403"):  # as it is told within a 200
                     self._bar(key, model, Why.FORBIDDEN, DEAD_FOR)
                 else:
                     self._bar(key, _ALL, Why.DEAD, DEAD_FOR)
