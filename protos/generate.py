@@ -1,6 +1,6 @@
-"""Write the Python stubs of `protos/parley/v1` into a source tree, or tell which of those there are stale.
+"""Write the Python stubs of `protos/parley` into a source tree, or tell which of those there are stale.
 
-    python protos/generate.py clients/python/src            writes parley/v1 anew
+    python protos/generate.py clients/python/src            writes parley/v1 and parley/admin/v1 anew
     python protos/generate.py clients/python/src --check    writes nothing; lists what differs and exits with 1
 
 Runs in the generator's own environment (`make gen`, `make check`).
@@ -24,16 +24,26 @@ BIN = Path(sys.executable).parent
 PLUGINS = [f"--plugin={name}={BIN / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
 
 
+PACKAGES = {
+    "parley/v1": "Every message, enum and enum value of `parley.v1`: `from parley import v1`, then `v1.ChatRequest`.",
+    "parley/admin/v1": "Every message of `parley.admin.v1`: `from parley.admin import v1 as admin`.",
+}
+
+
 def generate(out: Path) -> dict[str, bytes]:
-    """Every file of the generated package by name. `out` is an empty folder to work in."""
-    protos = sorted((ROOT / "parley/v1").glob("*.proto"))
+    """Every file of the generated packages, by its path in the tree. `out` is an empty folder to work in."""
+    protos = sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.proto"))
     _protoc([f"--python_out={out}", f"--mypy_out=quiet:{out}", f"--descriptor_set_out={out / 'set'}"], protos)
     files = FileDescriptorSet.FromString((out / "set").read_bytes()).file
     # Only files with a service get gRPC stubs, so that whoever imports messages does not import grpc.
     services = [ROOT / file.name for file in files if file.service]
     _protoc([f"--grpc_python_out={out}", f"--mypy_grpc_out=quiet:{out}"], services)
-    package = {path.name: path.read_bytes() for path in (out / "parley/v1").iterdir()}
-    return package | {"__init__.py": _init(files).encode()}
+    made: dict[str, bytes] = {}
+    for package, title in PACKAGES.items():
+        made |= {f"{package}/{path.name}": path.read_bytes() for path in (out / package).iterdir()}
+        own = [file for file in files if Path(file.name).parent == Path(package)]
+        made[f"{package}/__init__.py"] = _init(title, own).encode()
+    return made
 
 
 def _protoc(outputs: list[str], protos: list[Path]) -> None:
@@ -42,10 +52,10 @@ def _protoc(outputs: list[str], protos: list[Path]) -> None:
         sys.exit(f"protoc failed with exit code {code}; its message stands above.")
 
 
-def _init(files: Iterable[FileDescriptorProto]) -> str:
-    """The package's `__init__.py`: all names in one place, spelt out so that type checkers and readers see them."""
+def _init(title: str, files: Iterable[FileDescriptorProto]) -> str:
+    """A package's `__init__.py`: all names in one place, spelt out so that type checkers and readers see them."""
     lines = [
-        '"""Every message, enum and enum value of `parley.v1`: `from parley import v1`, then `v1.ChatRequest`.',
+        f'"""{title}',
         "",
         "Written by `make gen`; do not edit.",
         '"""',
@@ -66,28 +76,32 @@ def _names(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def main(source: Path, *, check: bool) -> int:
-    package = source / "parley/v1"
     with tempfile.TemporaryDirectory() as scratch:
         wanted = generate(Path(scratch))
-    present = {path.name: path.read_bytes() for path in package.glob("*.py*") if path.is_file()}
+    present = {
+        str(path.relative_to(source)): path.read_bytes()
+        for package in PACKAGES
+        for path in (source / package).glob("*.py*")
+        if path.is_file()
+    }
     stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
     if check:
         for name in stale:
-            print(f"{package / name}: not what protos/ gives; run `make gen` and commit the result")
+            print(f"{source / name}: not what protos/ gives; run `make gen` and commit the result")
         return bool(stale)
-    package.mkdir(parents=True, exist_ok=True)
     for name in stale:
         if name in wanted:
-            (package / name).write_bytes(wanted[name])
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes(wanted[name])
         else:
-            (package / name).unlink()
-    print(f"{package}: {len(wanted)} files, {len(stale)} changed")
+            (source / name).unlink()
+    print(f"{source}: {len(wanted)} files, {len(stale)} changed")
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="source tree that holds parley/v1")
+    parser.add_argument("source", type=Path, help="source tree that holds the package parley")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if anything is stale")
     arguments = parser.parse_args()
     sys.exit(main(arguments.source, check=arguments.check))

@@ -31,6 +31,7 @@ from parley_server.config import Config
 from parley_server.config_revision import carried, digest
 from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
+from parley_server.pipeline.cache import Answers, Keys
 from parley_server.reload import Reloader
 from parley_server.transports.mock import MockTransport
 
@@ -59,7 +60,10 @@ class Gateway:
         self._telemetry = telemetry.start(settings.telemetry)
         self._revision = 1
         self._refused = False
-        self._assembly = Assembly(settings, self._telemetry.tracer, self.stores, digest=digest(settings))
+        self.answers = Answers(Keys(os.urandom(32)), settings.cache.memory_bytes, time.time)
+        self._assembly = Assembly(
+            settings, self._telemetry.tracer, self.stores, digest=digest(settings), answers=self.answers
+        )
         self._retiring: dict[asyncio.Task[None], Assembly] = {}
         self._changing = asyncio.Lock()
         self._stopping = False
@@ -73,6 +77,8 @@ class Gateway:
         self.gauges.add("queued", lambda: sum(built.queued for built in self._assemblies()))
         self.gauges.add("shared_calls", lambda: self._assembly.shared_calls)
         self.gauges.add("remembered_bytes", lambda: self._assembly.remembered_bytes)
+        self.gauges.add("cached_answers", lambda: len(self.answers.memory))
+        self.gauges.add("cached_bytes", lambda: self.answers.memory.size)
         self.gauges.add("open_circuits", lambda: self._assembly.open_circuits)
         self.gauges.add("keys_set_aside", lambda: self._assembly.keys_set_aside)
         self.gauges.add("stores_down", lambda: len(self.stores.health.degraded))
@@ -143,6 +149,7 @@ class Gateway:
                 return
             old, self._assembly = self._assembly, fresh
             fresh.inherit(old)
+            self.answers.memory.max_bytes = settings.cache.memory_bytes
             self._revision += 1
             self._refused = False
             # Nothing is awaited between these: no call sees half of each configuration.
@@ -183,6 +190,7 @@ class Gateway:
             revision=self._revision + 1,
             digest=new,
             catalog=self._assembly.catalog if same else None,
+            answers=self.answers,
         )
         try:
             await fresh.start(self._assembly)
@@ -229,6 +237,7 @@ class Gateway:
         await asyncio.gather(*retiring, return_exceptions=True)
         for built in (*retiring.values(), self._assembly):
             await built.aclose()
+        await self.answers.aclose()
         await self.stores.aclose()
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_TIMEOUT)
         if self._admin is not None:

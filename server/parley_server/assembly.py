@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -36,6 +37,8 @@ from parley_server.members import Member, TargetHealth, bind
 from parley_server.pipeline.authenticate import Authenticate
 from parley_server.pipeline.breaker import Breaker
 from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
+from parley_server.pipeline.cache import Answers, Cache, Keys
+from parley_server.pipeline.cache import Target as CacheTarget
 from parley_server.pipeline.check import Check
 from parley_server.pipeline.deadline import Deadline
 from parley_server.pipeline.enough import Enough
@@ -46,7 +49,7 @@ from parley_server.pipeline.prefill import Prefill, takes_prefill
 from parley_server.pipeline.recover import Recover
 from parley_server.pipeline.retry import Retry, RetryBudget, RetryPolicy
 from parley_server.pipeline.router import Router
-from parley_server.pipeline.shared import Memory, Share, SharePolicy
+from parley_server.pipeline.shared import Join, Keyed, Memory, SharePolicy
 from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
 from parley_server.pipeline.trace_attempt import TraceAttempt
@@ -74,7 +77,8 @@ class Assembly:
     """What serves calls under one configuration: `pipelines`, `models` and `info`, between `start()` and `aclose()`.
 
     One that replaces another is started with it: what the new settings leave alone is taken over, be it connections,
-    tokens, lists of models, or what is remembered of targets. `catalog`: if it is built already.
+    tokens, lists of models, or what is remembered of targets. `catalog`: if it is built already. `answers`: the cached
+    ones, which outlive it.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Assembly:
         revision: int = 1,
         digest: str = "",
         catalog: Catalog | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self.settings = settings
         self.stores = stores
@@ -97,6 +102,7 @@ class Assembly:
         self._healths: dict[str, TargetHealth] = {}
         self._memory = Memory(self._share(), time.monotonic)
         self._callers = None if settings.callers is None else known_callers(settings.callers)
+        self._answers = answers or Answers(Keys(os.urandom(32)), settings.cache.memory_bytes, time.time)
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
@@ -191,21 +197,21 @@ class Assembly:
         if self.settings.unsupported_policy == "error":
             policy = v1.UNSUPPORTED_POLICY_ERROR
         return Pipelines(
-            self._per_call(Check(validate.chat)),
+            self._per_call(Check(validate.chat), self._cache_of_chats()),
             self._per_call(Check(validate.embed)),
             self._per_call(Check(validate.rerank)),
             policy,
             self._callers,
         )
 
-    def _per_call(self, check: Check) -> Service:
-        """What every call passes, outermost first."""
+    def _per_call(self, check: Check, cached: Callable[[Join], Layer] | None = None) -> Service:
+        """What every call passes, outermost first. `cached`: the cache, if there is one for such calls."""
         server = self.settings.server
-        shared = Share(self._memory, join=self.settings.join.enabled, around=self.in_use)
+        join = Join(self._memory, enabled=self.settings.join.enabled, around=self.in_use)
         layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline)]
         if self._callers is not None:
             layers.append(Authenticate(self._callers))
-        layers += [check, shared, Recover()]
+        layers += [check, Keyed(self._memory, around=self.in_use), join if cached is None else cached(join), Recover()]
         if self._tracer is not None:
             layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
         router = Router(
@@ -215,6 +221,23 @@ class Assembly:
             race=self._race,
         )
         return stack(*layers, service=router)
+
+    def _cache_of_chats(self) -> Callable[[Join], Layer] | None:
+        if not self.settings.cache.enabled:
+            return None
+        policies = self.settings.cache.policies({name: route.cache for name, route in self.settings.routes.items()})
+        return lambda join: Cache(self._answers, policies, self._target, join)
+
+    def _target(self, model: str, operation: Operation) -> CacheTarget:
+        """What a model name stands for, as far as the cache can tell answers apart by it."""
+        if model in self.settings.routes:
+            return self._routing.cache_target(model)
+        try:
+            found = self._candidate(model, operation)
+        except GatewayError:  # the router will say so, unless a fallback answers
+            return CacheTarget(model, primary=model)
+        name = str(found.target) if isinstance(found, Candidate) else model
+        return CacheTarget(name, primary=name)
 
     @property
     def shared_calls(self) -> int:

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from parley_server.catalog.overlay import Overlay, text_of
+from parley_server.config_cache import Cache
 from parley_server.config_callers import CallersSection
 from parley_server.config_problems import Problem, problems_of, said
 from parley_server.config_reach import Tls, check_reach, lacks_of
@@ -267,6 +268,7 @@ class Config(Section):
     timeouts: Timeouts = Timeouts()
     idempotency: Idempotency = Idempotency()
     join: Join = Join()
+    cache: Cache = Cache()
     streams: Streams = Streams()
     resume: Resume = Resume()
     storage: StorageSettings = StorageSettings()

@@ -57,10 +57,10 @@ def _built(value: object) -> object:
     return (Tls, value.client_ca is None) if isinstance(value, Tls) else value
 
 
-def digest(config: Config) -> str:
+def digest(config: BaseModel | Mapping[str, BaseModel]) -> str:
     """SHA-256 in hexadecimal over every setting; of secrets only their own digests go into it.
 
-    Two gateways with the same digest are set up alike, whatever their files look like.
+    Two gateways whose configurations have the same digest are set up alike, whatever their files look like.
     """
     return _sha256(json.dumps(_plain(config), sort_keys=True, default=str))
 

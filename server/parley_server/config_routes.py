@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from parley import v1
 from parley_server.api import validate
+from parley_server.config_cache import CachePolicySettings
 from parley_server.core.errors import Violation
 from parley_server.core.routes import Overrides
 from parley_server.core.strategies import Strategy
@@ -151,6 +152,7 @@ class RouteSettings(Section):
         (), description="Failures after which the next target is asked, besides those after which it always is."
     )
     hedging: RouteHedging | None = Field(None, description="Whether its targets are raced, and what is different then.")
+    cache: CachePolicySettings = Field(CachePolicySettings(), description="What differs from `cache` for its answers.")
     display_name: str = Field("", max_length=128, description="Human-readable name in the list of models.")
 
     def order(self) -> Strategy:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from parley_server.config import Hedging
+from parley_server.config_cache import CachePolicySettings
+from parley_server.config_revision import digest
 from parley_server.config_routes import RouteSettings
 from parley_server.core.allowance import Allowance
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
 from parley_server.core.routes import Candidate, Entry, Race, Route
 from parley_server.core.strategies import Spread
+from parley_server.pipeline.cache import Target
 from parley_server.pipeline.hedge import Hedge, HedgePolicy
 from parley_server.providers.directory import Directory
 from parley_server.providers.route_list import RouteList, Shown
@@ -30,6 +33,7 @@ class Routing:
     def __init__(self, settings: Mapping[str, RouteSettings], races: Mapping[str, Race] | None = None) -> None:
         self._settings = settings
         self._races = races or {}
+        self._cache_targets = {name: self._cache_target(name) for name in settings}
         self._draws = {name: Spread(random.random) for name in settings}
 
     def route(self, name: str, operation: Operation, resolve: Resolve) -> Route:
@@ -45,6 +49,22 @@ class Routing:
             entries.append(Entry(option, weight=target.weight, overrides=target.overrides.value()))
         on, draw = frozenset(settings.fallback_on), self._draws[name]
         return Route(name, tuple(entries), settings.order(), on, draw, self._races.get(name))
+
+    def cache_target(self, name: str) -> Target:
+        """What the route `name` is to the cache: another one as soon as its targets are others."""
+        return self._cache_targets[name]
+
+    def _cache_target(self, name: str) -> Target:
+        same = {"cache": CachePolicySettings(), "display_name": ""}  # what changes no answer
+        reached = {one: self._settings[one].model_copy(update=same) for one in self._reached(name, set())}
+        return Target(name, digest(reached))
+
+    def _reached(self, name: str, seen: set[str]) -> list[str]:
+        """The route and those it leads to."""
+        if name in seen or name not in self._settings:
+            return []
+        seen.add(name)
+        return [name, *(one for target in self._settings[name].targets for one in self._reached(target.model, seen))]
 
     def listed(self, directory: Directory) -> RouteList:
         """`directory`, and the routes beside its models."""

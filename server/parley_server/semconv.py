@@ -76,6 +76,10 @@ PARLEY_ROUTE: Final = "parley.route"
 """Name of the route that was asked for, if it is one; on the call and on its attempts."""
 PARLEY_STRATEGY: Final = "parley.strategy"
 """How the targets were put in order, where there were several: "ordered", "weighted", "latency", …"""
+PARLEY_CACHE: Final = "parley.cache"
+"""What the cache of answers had to do with the call: "hit", "miss", "semantic_hit", "bypass" or "coalesced"."""
+PARLEY_CACHE_KEY: Final = "parley.cache.key"
+"""Key of the answer in the cache, where it is there."""
 PARLEY_COST: Final = "parley.cost_nano_usd"
 """Cost of all attempts in billionths of a US dollar, where known."""
 PARLEY_RATE_LIMIT: Final = "parley.rate_limit."
@@ -85,6 +89,15 @@ PARLEY_METADATA: Final = "parley.metadata."
 
 OPERATIONS: Final = MappingProxyType({"chat": "chat", "embed": "embeddings", "rerank": "rerank"})
 """`gen_ai.operation.name` of our operations."""
+
+CACHE_STATUS: Final = MappingProxyType(
+    {
+        number: name.removeprefix("STATUS_").lower()
+        for name, number in v1.CacheInfo.Status.items()
+        if number != v1.CacheInfo.STATUS_UNSPECIFIED
+    }
+)
+"""Our word for an outcome of the cache."""
 
 FINISH_REASONS: Final = MappingProxyType(
     {

@@ -24,11 +24,11 @@ from parley_server.core.errors import (
     Unavailable,
 )
 from parley_server.core.reply import Batch
-from parley_server.core.service import Service
+from parley_server.core.service import Layer, Service
 from parley_server.core.target import Target
 from parley_server.pipeline.in_use import InUse
 from parley_server.pipeline.meter import Meter
-from parley_server.pipeline.shared import Memory, Share, SharePolicy
+from parley_server.pipeline.shared import Join, Keyed, Memory, SharePolicy
 from tests.fakes import FakeTimeLoop, Step, Upstream, chat, completed, context, delta, opened, run, started, used
 
 PRICE = v1.ModelPricing(input_nano_usd=10**9, output_nano_usd=10**9)
@@ -42,13 +42,18 @@ def says(text: str, pause: float = 0.0) -> list[Step]:
     return [[started(), opened()], *words, [end, completed(input_tokens=5, output_tokens=7)]]
 
 
+def stacked(memory: Memory, *, join: bool = False, around: Layer | None = None) -> Layer:
+    """Both layers, as a gateway has them."""
+    return lambda inner: Keyed(memory, around=around)(Join(memory, enabled=join, around=around)(inner))
+
+
 class Scene:
     """One upstream, metered, behind the layer."""
 
     def __init__(self, *script: Step, policy: SharePolicy | None = None, join: bool = False) -> None:
         self.upstream = Upstream(*script)
         self.memory = Memory(policy or SharePolicy(), asyncio.get_running_loop().time)
-        self.service: Service = Share(self.memory, join=join)(Meter(Target("a", "m"), PRICE)(self.upstream))
+        self.service: Service = stacked(self.memory, join=join)(Meter(Target("a", "m"), PRICE)(self.upstream))
 
     @property
     def clean(self) -> bool:
@@ -282,7 +287,7 @@ async def test_no_two_calls_for_a_key_are_ever_under_way() -> None:
             await tidying.wait()
             raise
 
-    service = Share(there.memory)(slow_to_close)
+    service = stacked(there.memory)(slow_to_close)
     first = asyncio.ensure_future(service(keyed(), context(streaming=False)))
     await asyncio.sleep(5)
     first.cancel()
@@ -313,8 +318,8 @@ async def test_a_call_that_outlasts_who_began_it_is_counted_all_the_same() -> No
     there = Scene()
     upstream = Upstream(*says("one two", pause=10))
     in_use = InUse()
-    service = in_use(Share(there.memory, around=in_use)(upstream))
-    other = Share(there.memory)(Upstream())  # that of a later configuration
+    service = in_use(stacked(there.memory, around=in_use)(upstream))
+    other = stacked(there.memory)(Upstream())  # that of a later configuration
     leader = asyncio.ensure_future(service(keyed(), context(streaming=False)))
     await asyncio.sleep(5)
     follower = asyncio.ensure_future(other(keyed(), context(streaming=False)))
@@ -333,7 +338,7 @@ async def test_notes_of_the_layers_further_in_go_to_everybody() -> None:
         ctx.warnings.append(v1.Warning(code="NOTED"))
         return await there.upstream(request, ctx)
 
-    service = Share(there.memory)(noting)
+    service = stacked(there.memory)(noting)
     for expected in (["NOTED"], ["IDEMPOTENT_REPLAY", "NOTED"]):
         ctx = context()
         ctx.warnings.append(v1.Warning(code="OWN"))

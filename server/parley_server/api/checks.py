@@ -25,7 +25,9 @@ def seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 
 
-def positive(holder: v1.RoutingOptions | v1.PromptCacheOptions, name: str, path: str, say: Say) -> None:
+def positive(
+    holder: v1.RoutingOptions | v1.PromptCacheOptions | v1.ResponseCacheOptions, name: str, path: str, say: Say
+) -> None:
     """The duration `name` of `holder` is above 0, if it is set."""
     if holder.HasField(name) and seconds(getattr(holder, name)) <= 0:  # type: ignore[arg-type]
         say(f"{path}.{name}", "must be above 0")

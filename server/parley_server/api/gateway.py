@@ -42,6 +42,12 @@ from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import AnyRequest, Service
 
 _HIGHEST_PRIORITY, _USUAL_PRIORITY = 9, 5  # of x-parley-priority
+_CACHE_MODES = {
+    "bypass": v1.ResponseCacheOptions.MODE_BYPASS,
+    "refresh": v1.ResponseCacheOptions.MODE_REFRESH,
+    "only-if-cached": v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED,
+}
+"""What metadata x-parley-cache may ask for."""
 _TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _HEARTBEAT = 15.0
 log = structlog.get_logger("parley.calls")
@@ -210,7 +216,7 @@ class GatewayServicer(GatewayServiceServicer):
         now = self.clock()
         left = context.time_remaining()
         headers: dict[str, str] = {}
-        request_id = idempotency_key = key_shown = other_key = ""
+        request_id = idempotency_key = cache_mode = key_shown = other_key = ""
         priority = 0
         for key, value in context.invocation_metadata() or ():
             if (
@@ -230,6 +236,8 @@ class GatewayServicer(GatewayServiceServicer):
                 key_shown = bearer(value)
             elif key == "x-api-key" and isinstance(value, str):
                 other_key = value.strip()
+            elif key == "x-parley-cache":
+                cache_mode = str(value)
             elif key == "x-parley-priority" and isinstance(value, str) and value.isdecimal():
                 priority = min(int(value[:2]), _HIGHEST_PRIORITY) - _USUAL_PRIORITY
         key_shown = key_shown or other_key
@@ -248,6 +256,7 @@ class GatewayServicer(GatewayServiceServicer):
             peer=context.peer,
             key=digest(key_shown) if key_shown and self.pipelines.callers is not None else b"",
             idempotency_key=idempotency_key,
+            cache_mode=cache_mode,
             priority=priority,
             headers=headers,
         )
@@ -265,6 +274,12 @@ class GatewayServicer(GatewayServiceServicer):
                 field = "request.idempotency_key" if ctx.streaming else "idempotency_key"
                 _check([Violation(field, "is not what the metadata idempotency-key says", "INVALID")])
             request.idempotency_key = ctx.idempotency_key
+        if ctx.cache_mode:
+            if ctx.cache_mode not in _CACHE_MODES:
+                description = f"{ctx.cache_mode[:32]!r} is none of {', '.join(_CACHE_MODES)}"
+                _check([Violation("x-parley-cache", description, "INVALID")])
+            if not isinstance(request, v1.RerankRequest):
+                request.response_cache.mode = _CACHE_MODES[ctx.cache_mode]
         if ctx.streaming and isinstance(request, v1.ChatRequest) and request.include_provider_response:
             _warn(
                 ctx, "UNSUPPORTED_PARAMETER", "a stream has no one provider body to return", "include_provider_response"
@@ -353,6 +368,8 @@ class GatewayServicer(GatewayServiceServicer):
                     event.started.response_id = ctx.response_id
                     event.started.model = request.request.model
                     event.started.create_time.FromMilliseconds(int(ctx.received_at * 1000))
+                    if ctx.cache is not None:
+                        event.started.cache.CopyFrom(ctx.cache)
                     if request.options.resumable:
                         self.recordings.announce(event.started)
                 case "completed":
@@ -365,6 +382,8 @@ class GatewayServicer(GatewayServiceServicer):
         final.route.time_to_first_output.FromNanoseconds(int((first - ctx.received) * 1e9))
         final.route.total_duration.FromNanoseconds(int((now - ctx.received) * 1e9))
         final.warnings.extend(ctx.warnings)
+        if ctx.cache is not None and not isinstance(final, v1.RerankResponse):
+            final.cache.CopyFrom(ctx.cache)
 
     def _slow(self) -> SlowConsumer:
         return SlowConsumer(f"the caller took nothing of the stream for {self.max_stall:g} s")

@@ -55,6 +55,8 @@ def chat(request: v1.ChatRequest) -> list[Violation]:
         _output(request.output, say)
     if request.HasField("prompt_cache"):
         _prompt_cache(request.prompt_cache, say)
+    if request.HasField("response_cache"):
+        _response_cache(request.response_cache, say)
     _common(request, say)
     return found
 
@@ -80,6 +82,10 @@ def embed(request: v1.EmbedRequest) -> list[Violation]:
     if request.HasField("dimensions"):
         in_range(request.dimensions, 1, 65536, "dimensions", say)
     known_enum(request.encoding, v1.EmbeddingEncoding, "encoding", say)
+    if request.HasField("response_cache"):
+        _response_cache(request.response_cache, say)
+        if request.response_cache.HasField("min_similarity"):
+            say("response_cache.min_similarity", "means nothing to embeddings")
     _no_generation(request.routing, "embeddings", say)
     _common(request, say)
     return found
@@ -327,6 +333,15 @@ def _prompt_cache(cache: v1.PromptCacheOptions, say: Say) -> None:
     if len(cache.key) > 256:
         say("prompt_cache.key", "is longer than 256 characters")
     positive(cache, "ttl", "prompt_cache", say)
+
+
+def _response_cache(cache: v1.ResponseCacheOptions, say: Say) -> None:
+    known_enum(cache.mode, v1.ResponseCacheOptions.Mode, "response_cache.mode", say)
+    positive(cache, "ttl", "response_cache", say)
+    if len(cache.namespace) > 128:
+        say("response_cache.namespace", "is longer than 128 characters")
+    if cache.HasField("min_similarity"):
+        in_range(cache.min_similarity, 0, 1, "response_cache.min_similarity", say)
 
 
 def _common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, say: Say) -> None:

@@ -78,6 +78,8 @@ class Context:
     """Whose data caches may share: callers of one tenant may be given each other's answers, others never."""
     idempotency_key: str = ""
     """The one given as metadata; at the edge it becomes that of the request."""
+    cache_mode: str = ""
+    """What metadata asks of the cache of answers; at the edge it becomes the mode of the request."""
     priority: int = 0
     """In queues, from -5 to 4: who has more goes first, though nobody waits for ever."""
     headers: dict[str, str] = field(default_factory=dict)
@@ -92,6 +94,8 @@ class Context:
     """Name of the route that the caller asked for, if it is one."""
     strategy: str = ""
     """How the targets were put in order, in lower case; empty where there was only one."""
+    cache: v1.CacheInfo | None = None
+    """What the cache of answers had to do with the call; None if it was not asked to do anything."""
     outrun: bool = False
     """Whether this is one side of a race between targets, and the other one has answered."""
     broken: list[str] = field(default_factory=list)

@@ -12,6 +12,7 @@
     │   └── CredentialsMissing                            the caller shows none
     ├── ModelNotFound                NOT_FOUND
     ├── ResponseNotFound             NOT_FOUND            this caller has no resumable response with that ID
+    ├── CacheMiss                    NOT_FOUND            ONLY_IF_CACHED, and the answer is not in the cache
     ├── ResumeWindowExpired          FAILED_PRECONDITION  what is asked for of a response is no longer kept
     ├── SequenceOutOfRange           OUT_OF_RANGE         a response has not come as far as it shall be resumed from
     ├── ResponseCancelled            CANCELLED            CancelChat stopped the response
@@ -181,6 +182,14 @@ class ResponseNotFound(GatewayError):
 
     code = Code.NOT_FOUND
     reason = "RESPONSE_NOT_FOUND"
+
+
+class CacheMiss(GatewayError):
+    """The caller wants an answer from the cache only, and it is not there. Nobody was asked."""
+
+    code = Code.NOT_FOUND
+    reason = "CACHE_MISS"
+    attempted = False
 
 
 class ResumeWindowExpired(GatewayError):

@@ -98,6 +98,10 @@ def _end(span: Span, ended: Verdict, ctx: Context) -> None:
         span.set_attribute(semconv.PARLEY_STRATEGY, ctx.strategy)
         if ctx.route:
             span.set_attribute(semconv.PARLEY_ROUTE, ctx.route)
+    if ctx.cache is not None:
+        span.set_attribute(semconv.PARLEY_CACHE, semconv.CACHE_STATUS[ctx.cache.status])
+        if ctx.cache.key:
+            span.set_attribute(semconv.PARLEY_CACHE_KEY, ctx.cache.key)
     cost = ctx.ledger.cost_nano_usd()
     if cost is not None:
         span.set_attribute(semconv.PARLEY_COST, cost)

@@ -12,6 +12,7 @@
     │   ├── Unauthenticated              UNAUTHENTICATED      the gateway does not know your key
     │   │   └── CredentialsMissing                            it asks for one: `token=…`, or PARLEY_TOKEN
     │   ├── ModelNotFound                NOT_FOUND
+    │   ├── CacheMiss                    NOT_FOUND            only_if_cached, and the answer is not in the cache
     │   ├── ResponseNotFound             NOT_FOUND            you have no resumable response with that ID
     │   ├── ResumeWindowExpired          FAILED_PRECONDITION  what you ask for of a response is no longer kept
     │   ├── SequenceOutOfRange           OUT_OF_RANGE         a response has not come as far as you resume it from
@@ -212,6 +213,13 @@ class ModelNotFound(GatewayError):
 
     code = Code.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
+
+
+class CacheMiss(GatewayError):
+    """You want an answer from the gateway's cache only, and it is not there. No provider was asked."""
+
+    code = Code.NOT_FOUND
+    reason = "CACHE_MISS"
 
 
 class ResponseNotFound(GatewayError):

@@ -83,6 +83,8 @@ class Fold:
                 if started.provider or started.provider_model:
                     self._head.route.provider = started.provider
                     self._head.route.model = started.provider_model
+                if started.HasField("cache"):
+                    self._head.cache.CopyFrom(started.cache)
             case "completed":
                 self._end(event.completed)
 
@@ -125,6 +127,8 @@ class Fold:
             head.usage.CopyFrom(completed.usage)
         if completed.HasField("route"):
             head.route.CopyFrom(completed.route)
+        if completed.HasField("cache"):
+            head.cache.CopyFrom(completed.cache)
         del head.warnings[:]
         head.warnings.extend(completed.warnings)
 
@@ -205,6 +209,8 @@ def unfold(response: v1.ChatResponse) -> list[v1.StreamChatResponse]:
     )
     if response.HasField("create_time"):
         started.create_time.CopyFrom(response.create_time)
+    if response.HasField("cache"):
+        started.cache.CopyFrom(response.cache)
     events = [event(started=started)]
     logprobs = list(response.logprobs)
     for index, part in enumerate(response.message.parts):
@@ -227,6 +233,8 @@ def unfold(response: v1.ChatResponse) -> list[v1.StreamChatResponse]:
         completed.usage.CopyFrom(response.usage)
     if response.HasField("route"):
         completed.route.CopyFrom(response.route)
+    if response.HasField("cache"):
+        completed.cache.CopyFrom(response.cache)
     events.append(event(completed=completed))
     return events
 

@@ -20,6 +20,7 @@ Prompt = Turn | Iterable[Turn]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Output = Literal["text", "json"] | type[Any] | Schema | v1.OutputOptions
+CacheMode = Literal["bypass", "read_write", "read_only", "refresh", "only_if_cached"]
 EmbedInputs = str | Sequence[str] | Sequence[Sequence[int]]
 
 
@@ -73,7 +74,7 @@ class TurnArguments(SamplingArguments, CommonArguments, CallArguments, total=Fal
     `request`: a request to start from; the other arguments are laid over a copy of it. `tool_choice`: "auto", "none",
     "required", or the name of the tool that must be called. `reasoning`: how hard to think. `output`: "json" for any
     JSON object; a type or a JSON Schema for one that follows it (`reply.json(T)` reads it). `fallbacks`: models to try
-    in this order if the first fails.
+    in this order if the first fails. `response_cache`: whether the gateway's cache may answer, and keep the answer.
     """
 
     request: v1.ChatRequest
@@ -84,6 +85,7 @@ class TurnArguments(SamplingArguments, CommonArguments, CallArguments, total=Fal
     output: Output
     verbosity: Literal["low", "medium", "high"]
     prompt_cache: v1.PromptCacheOptions
+    response_cache: CacheMode | v1.ResponseCacheOptions
     fallbacks: Sequence[str | v1.FallbackTarget]
     include_provider_response: bool
 
@@ -111,11 +113,15 @@ class StreamArguments(ChatArguments, total=False):
 
 
 class EmbedArguments(CommonArguments, CallArguments, total=False):
-    """Keyword arguments of `embed`. `dimensions`: how many are wanted. `fallbacks` must share the embedding space."""
+    """Keyword arguments of `embed`. `dimensions`: how many are wanted. `fallbacks` must share the embedding space.
+
+    `response_cache`: whether the gateway's cache may answer, input by input, and keep the answers.
+    """
 
     request: v1.EmbedRequest
     end_user_id: str
     dimensions: int
+    response_cache: CacheMode | v1.ResponseCacheOptions
     fallbacks: Sequence[str]
 
 
@@ -265,6 +271,8 @@ def _lay_common(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, na
             request.idempotency_key = value
         case "end_user_id" if not isinstance(request, v1.RerankRequest):
             request.end_user_id = value
+        case "response_cache" if not isinstance(request, v1.RerankRequest):
+            request.response_cache.MergeFrom(_response_cache(value))
         case "provider_options":
             for provider, wishes in value.items():
                 request.provider_options_json[provider] = json.dumps(wishes, ensure_ascii=False)
@@ -282,6 +290,12 @@ def _tool_choice(choice: str | v1.ToolChoice) -> v1.ToolChoice:
             return v1.ToolChoice(mode=v1.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
         case name:
             return v1.ToolChoice(mode=v1.ToolChoice.MODE_REQUIRED, allowed_tool_names=[name])
+
+
+def _response_cache(cache: CacheMode | v1.ResponseCacheOptions) -> v1.ResponseCacheOptions:
+    if isinstance(cache, v1.ResponseCacheOptions):
+        return cache
+    return v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.Mode.Value(f"MODE_{cache.upper()}"))
 
 
 def _output(output: Output) -> v1.OutputOptions:

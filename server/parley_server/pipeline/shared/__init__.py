@@ -8,6 +8,7 @@ with a deadline of its own and free to go; the last one who goes ends it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from parley import v1
@@ -18,40 +19,34 @@ from parley_server.core.service import AnyRequest, Layer, Service
 from parley_server.pipeline.shared.call import SharedCall
 from parley_server.pipeline.shared.memory import Key, Memory, Remembered, SharePolicy, replayed
 
-__all__ = ["Memory", "Share", "SharePolicy"]
+__all__ = ["Join", "Keyed", "Memory", "SharePolicy"]
 
 _LATER = 1.0  # seconds until a call that cannot be joined may be over
 _NOT_ASKED = ("idempotency_key", "metadata", "end_user_id")  # what does not change an answer
 
 
-class Share:
-    """Gives calls with the same idempotency key one answer, and with `join` equal requests under way too.
+class Keyed:
+    """Gives calls with the same idempotency key one answer.
 
     Keys belong to `ctx.caller`. A call that fails frees its key, unless content was sent already: then whoever comes
-    with it gets that content and the same error. Requests without a key are joined if they are for embeddings or
-    rerankings, or set a seed or a temperature of 0. A failure that may have been one of the moment is not shared with
-    those who joined: they try once more, together.
+    with it gets that content and the same error.
 
     `around`: a layer that also sees those calls which may outlast the caller who began them.
     """
 
-    def __init__(self, memory: Memory, *, join: bool = False, around: Layer | None = None) -> None:
+    def __init__(self, memory: Memory, *, around: Layer | None = None) -> None:
         self._memory = memory
-        self._join = join
         self._around = around
 
     def __call__(self, inner: Service) -> Service:
-        join = self._join
         outlasting = inner if self._around is None else self._around(inner)
 
-        async def shared(request: Any, ctx: Context) -> Reply[Any]:
+        async def keyed(request: Any, ctx: Context) -> Reply[Any]:
             if request.idempotency_key:
                 return await self._keyed(outlasting, request, ctx)
-            if join and _is_repeatable(request):
-                return await self._joined(outlasting, request, ctx)
             return await inner(request, ctx)
 
-        return shared
+        return keyed
 
     async def _keyed(self, inner: Service, request: AnyRequest, ctx: Context) -> Reply[Any]:
         memory, digest = self._memory, _digest(request)
@@ -77,9 +72,46 @@ class Share:
         if not call.abandoned and not call.lost:
             self._memory.remember(key, call)
 
-    async def _joined(self, inner: Service, request: AnyRequest, ctx: Context) -> Reply[Any]:
-        running, digest = self._memory.running, _digest(request, but=_NOT_ASKED)
-        key = (ctx.caller, digest)
+
+class Join:
+    """Answers equal requests that are under way at the same time by one call.
+
+    As a layer it joins, if `enabled`, requests for embeddings or rerankings and those that set a seed or a temperature
+    of 0. A failure that may have been one of the moment is not shared with those who joined: they try once more,
+    together. `around`: as for `Keyed`.
+    """
+
+    def __init__(self, memory: Memory, *, enabled: bool = False, around: Layer | None = None) -> None:
+        self._memory = memory
+        self._enabled = enabled
+        self._around = around
+
+    def __call__(self, inner: Service) -> Service:
+        if not self._enabled:
+            return inner
+
+        async def joined(request: Any, ctx: Context) -> Reply[Any]:
+            if request.idempotency_key or not _is_repeatable(request):
+                return await inner(request, ctx)
+            return await self._joined(inner, request, ctx, (ctx.caller, _digest(request, but=_NOT_ASKED)), _joins)
+
+        return joined
+
+    async def together(self, inner: Service, request: Any, ctx: Context, key: bytes) -> Reply[Any]:
+        """The answer of the call with this key that is under way, or of `inner`, for those to come as well."""
+        return await self._joined(inner, request, ctx, ("", key))
+
+    async def _joined(
+        self,
+        inner: Service,
+        request: AnyRequest,
+        ctx: Context,
+        key: Key,
+        note: Callable[[str], v1.Warning] | None = None,
+    ) -> Reply[Any]:
+        """`note`: what those are told who join, made from the ID of the response that they get."""
+        running = self._memory.running
+        inner = inner if self._around is None else self._around(inner)
         notes = len(ctx.warnings)
         tried = False
         while True:
@@ -87,10 +119,10 @@ class Share:
             leads = call is None or call.abandoned or call.lost
             if call is None or leads:
                 call = running[key] = SharedCall(
-                    inner, request, ctx, digest, self._memory, lambda it: _gone(running, key, it)
+                    inner, request, ctx, b"", self._memory, lambda it: _gone(running, key, it)
                 )
-            else:
-                ctx.warnings.append(_joins(call.ctx.response_id))
+            elif note is not None:
+                ctx.warnings.append(note(call.ctx.response_id))
             try:
                 return await call.attended(ctx, leads=leads)
             except GatewayError as error:

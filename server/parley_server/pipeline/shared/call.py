@@ -92,8 +92,7 @@ class SharedCall:
                 return await self._following(reader, ctx, leads)
             while not self._over:
                 await self._change()
-            if leads:
-                self._led_by(ctx)
+            self._tell_of(ctx, leads)
             if self.error is not None:
                 raise again(self.error)
             response = type(self._response)()
@@ -105,15 +104,19 @@ class SharedCall:
         await self._leave(reader)
         return Reply.of(response)
 
-    def _led_by(self, ctx: Context) -> None:
-        """Tell the caller who began the call where it went, for its trace."""
-        ctx.route, ctx.strategy, ctx.answer_headers = self.ctx.route, self.ctx.strategy, self.ctx.answer_headers
+    def _tell_of(self, ctx: Context, leads: bool) -> None:
+        """Tell a caller where the answer comes from; where the call went only who began it, for its trace."""
+        if leads:
+            ctx.route, ctx.strategy, ctx.answer_headers = self.ctx.route, self.ctx.strategy, self.ctx.answer_headers
+        cache = self.ctx.cache
+        if cache is not None and cache.status == v1.CacheInfo.STATUS_MISS and not leads:
+            cache = v1.CacheInfo(status=v1.CacheInfo.STATUS_COALESCED)
+        ctx.cache = cache
 
     async def _following(self, reader: _Reader, ctx: Context, leads: bool) -> Reply[Any]:
         while not self._produced and not self._over:
             await self._change()
-        if leads:
-            self._led_by(ctx)
+        self._tell_of(ctx, leads)
         if self.error is not None and not self._produced:
             raise again(self.error)
         batches = self._read(reader, ctx, leads)

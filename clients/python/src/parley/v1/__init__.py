@@ -5,7 +5,9 @@ Written by `make gen`; do not edit.
 
 from parley.v1.cache_pb2 import (
     CacheBreakpoint as CacheBreakpoint,
+    CacheInfo as CacheInfo,
     PromptCacheOptions as PromptCacheOptions,
+    ResponseCacheOptions as ResponseCacheOptions,
 )
 from parley.v1.chat_pb2 import (
     CancelChatRequest as CancelChatRequest,

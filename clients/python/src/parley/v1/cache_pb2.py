@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/cache.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\"9\n\x0f\x43\x61\x63heBreakpoint\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc9\x01\n\x12PromptCacheOptions\x12\x30\n\x04mode\x18\x01 \x01(\x0e\x32\".parley.v1.PromptCacheOptions.Mode\x12\x0b\n\x03key\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\x11\n\rMODE_EXPLICIT\x10\x02\x12\x0c\n\x08MODE_OFF\x10\x03\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15parley/v1/cache.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\"9\n\x0f\x43\x61\x63heBreakpoint\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc9\x01\n\x12PromptCacheOptions\x12\x30\n\x04mode\x18\x01 \x01(\x0e\x32\".parley.v1.PromptCacheOptions.Mode\x12\x0b\n\x03key\x18\x02 \x01(\t\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\x11\n\rMODE_EXPLICIT\x10\x02\x12\x0c\n\x08MODE_OFF\x10\x03\"\xb9\x02\n\x14ResponseCacheOptions\x12\x32\n\x04mode\x18\x01 \x01(\x0e\x32$.parley.v1.ResponseCacheOptions.Mode\x12&\n\x03ttl\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x1b\n\x0emin_similarity\x18\x04 \x01(\x01H\x00\x88\x01\x01\"\x81\x01\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMODE_BYPASS\x10\x01\x12\x13\n\x0fMODE_READ_WRITE\x10\x02\x12\x12\n\x0eMODE_READ_ONLY\x10\x03\x12\x10\n\x0cMODE_REFRESH\x10\x04\x12\x17\n\x13MODE_ONLY_IF_CACHED\x10\x05\x42\x11\n\x0f_min_similarity\"\x9d\x02\n\tCacheInfo\x12+\n\x06status\x18\x01 \x01(\x0e\x32\x1b.parley.v1.CacheInfo.Status\x12\x18\n\x0b\x61ge_seconds\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nsimilarity\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x0b\n\x03key\x18\x04 \x01(\t\"\x83\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTATUS_MISS\x10\x01\x12\x0e\n\nSTATUS_HIT\x10\x02\x12\x17\n\x13STATUS_SEMANTIC_HIT\x10\x03\x12\x11\n\rSTATUS_BYPASS\x10\x04\x12\x14\n\x10STATUS_COALESCED\x10\x05\x42\x0e\n\x0c_age_secondsB\r\n\x0b_similarityB?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,4 +39,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROMPTCACHEOPTIONS']._serialized_end=329
   _globals['_PROMPTCACHEOPTIONS_MODE']._serialized_start=253
   _globals['_PROMPTCACHEOPTIONS_MODE']._serialized_end=329
+  _globals['_RESPONSECACHEOPTIONS']._serialized_start=332
+  _globals['_RESPONSECACHEOPTIONS']._serialized_end=645
+  _globals['_RESPONSECACHEOPTIONS_MODE']._serialized_start=497
+  _globals['_RESPONSECACHEOPTIONS_MODE']._serialized_end=626
+  _globals['_CACHEINFO']._serialized_start=648
+  _globals['_CACHEINFO']._serialized_end=933
+  _globals['_CACHEINFO_STATUS']._serialized_start=771
+  _globals['_CACHEINFO_STATUS']._serialized_end=902
 # @@protoc_insertion_point(module_scope)

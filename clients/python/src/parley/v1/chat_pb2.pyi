@@ -164,6 +164,7 @@ class ChatRequest(_message.Message):
     REASONING_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     PROMPT_CACHE_FIELD_NUMBER: _builtins.int
+    RESPONSE_CACHE_FIELD_NUMBER: _builtins.int
     ROUTING_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     END_USER_ID_FIELD_NUMBER: _builtins.int
@@ -217,6 +218,10 @@ class ChatRequest(_message.Message):
         """Use of the provider's prompt cache."""
 
     @_builtins.property
+    def response_cache(self) -> _cache_pb2.ResponseCacheOptions:
+        """Use of the gateway's own cache of answers."""
+
+    @_builtins.property
     def routing(self) -> _routing_pb2.RoutingOptions:
         """Which targets may be tried, and how often."""
 
@@ -243,6 +248,7 @@ class ChatRequest(_message.Message):
         reasoning: _generation_pb2.ReasoningOptions | None = ...,
         output: _generation_pb2.OutputOptions | None = ...,
         prompt_cache: _cache_pb2.PromptCacheOptions | None = ...,
+        response_cache: _cache_pb2.ResponseCacheOptions | None = ...,
         routing: _routing_pb2.RoutingOptions | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         end_user_id: _builtins.str = ...,
@@ -251,9 +257,9 @@ class ChatRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         include_provider_response: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "prompt_cache", b"prompt_cache", "reasoning", b"reasoning", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "prompt_cache", b"prompt_cache", "reasoning", b"reasoning", "response_cache", b"response_cache", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_user_id", b"end_user_id", "idempotency_key", b"idempotency_key", "include_provider_response", b"include_provider_response", "messages", b"messages", "metadata", b"metadata", "model", b"model", "output", b"output", "prompt_cache", b"prompt_cache", "provider_options_json", b"provider_options_json", "reasoning", b"reasoning", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice", "tools", b"tools", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_user_id", b"end_user_id", "idempotency_key", b"idempotency_key", "include_provider_response", b"include_provider_response", "messages", b"messages", "metadata", b"metadata", "model", b"model", "output", b"output", "prompt_cache", b"prompt_cache", "provider_options_json", b"provider_options_json", "reasoning", b"reasoning", "response_cache", b"response_cache", "routing", b"routing", "sampling", b"sampling", "tool_choice", b"tool_choice", "tools", b"tools", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,6 +283,7 @@ class ChatResponse(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     PROVIDER_RESPONSE_JSON_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Gateway response ID: "resp_" and a ULID in lower case."""
     model: _builtins.str
@@ -315,6 +322,10 @@ class ChatResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
         """Wishes that were left out, and other non-fatal notes."""
 
+    @_builtins.property
+    def cache(self) -> _cache_pb2.CacheInfo:
+        """What the gateway's cache had to do with it; unset where no caching was asked for or configured."""
+
     def __init__(
         self,
         *,
@@ -330,10 +341,11 @@ class ChatResponse(_message.Message):
         route: _routing_pb2.RouteInfo | None = ...,
         warnings: _abc.Iterable[Global___Warning] | None = ...,
         provider_response_json: _builtins.str = ...,
+        cache: _cache_pb2.CacheInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "message", b"message", "route", b"route", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "create_time", b"create_time", "message", b"message", "route", b"route", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_reason", b"finish_reason", "id", b"id", "logprobs", b"logprobs", "message", b"message", "model", b"model", "native_finish_reason", b"native_finish_reason", "provider_response_json", b"provider_response_json", "route", b"route", "stop_sequence", b"stop_sequence", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "create_time", b"create_time", "finish_reason", b"finish_reason", "id", b"id", "logprobs", b"logprobs", "message", b"message", "model", b"model", "native_finish_reason", b"native_finish_reason", "provider_response_json", b"provider_response_json", "route", b"route", "stop_sequence", b"stop_sequence", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,6 +630,7 @@ class ResponseStarted(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
     RESUME_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     response_id: _builtins.str
     """Gateway response ID."""
     model: _builtins.str
@@ -636,6 +649,10 @@ class ResponseStarted(_message.Message):
         is kept is bounded in size as well: a gateway short of memory forgets finished streams earlier, oldest first.
         """
 
+    @_builtins.property
+    def cache(self) -> _cache_pb2.CacheInfo:
+        """What the gateway's cache had to do with it; unset where no caching was asked for or configured."""
+
     def __init__(
         self,
         *,
@@ -645,10 +662,11 @@ class ResponseStarted(_message.Message):
         provider: _builtins.str = ...,
         provider_model: _builtins.str = ...,
         resume_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        cache: _cache_pb2.CacheInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "resume_expire_time", b"resume_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "create_time", b"create_time", "resume_expire_time", b"resume_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model", b"model", "provider", b"provider", "provider_model", b"provider_model", "response_id", b"response_id", "resume_expire_time", b"resume_expire_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "create_time", b"create_time", "model", b"model", "provider", b"provider", "provider_model", b"provider_model", "response_id", b"response_id", "resume_expire_time", b"resume_expire_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -825,6 +843,7 @@ class ResponseCompleted(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     finish_reason: Global___FinishReason.ValueType
     """Why generation ended."""
     native_finish_reason: _builtins.str
@@ -843,6 +862,10 @@ class ResponseCompleted(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Warning]:
         """All warnings."""
 
+    @_builtins.property
+    def cache(self) -> _cache_pb2.CacheInfo:
+        """What the gateway's cache had to do with it, as in `started`."""
+
     def __init__(
         self,
         *,
@@ -852,10 +875,11 @@ class ResponseCompleted(_message.Message):
         usage: _usage_pb2.Usage | None = ...,
         route: _routing_pb2.RouteInfo | None = ...,
         warnings: _abc.Iterable[Global___Warning] | None = ...,
+        cache: _cache_pb2.CacheInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "route", b"route", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "native_finish_reason", b"native_finish_reason", "route", b"route", "stop_sequence", b"stop_sequence", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "finish_reason", b"finish_reason", "native_finish_reason", b"native_finish_reason", "route", b"route", "stop_sequence", b"stop_sequence", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

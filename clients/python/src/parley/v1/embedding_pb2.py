@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from parley.v1 import cache_pb2 as parley_dot_v1_dot_cache__pb2
 from parley.v1 import chat_pb2 as parley_dot_v1_dot_chat__pb2
 from parley.v1 import routing_pb2 as parley_dot_v1_dot_routing__pb2
 from parley.v1 import usage_pb2 as parley_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19parley/v1/embedding.proto\x12\tparley.v1\x1a\x14parley/v1/chat.proto\x1a\x17parley/v1/routing.proto\x1a\x15parley/v1/usage.proto\"\xa7\x04\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x06inputs\x18\x02 \x03(\x0b\x32\x15.parley.v1.EmbedInput\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12.\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1c.parley.v1.EmbeddingEncoding\x12*\n\x07routing\x18\x07 \x01(\x0b\x32\x19.parley.v1.RoutingOptions\x12\x37\n\x08metadata\x18\t \x03(\x0b\x32%.parley.v1.EmbedRequest.MetadataEntry\x12\x13\n\x0b\x65nd_user_id\x18\n \x01(\t\x12O\n\x15provider_options_json\x18\x0b \x03(\x0b\x32\x30.parley.v1.EmbedRequest.ProviderOptionsJsonEntry\x12\x38\n\x12unsupported_policy\x18\x0c \x01(\x0e\x32\x1c.parley.v1.UnsupportedPolicy\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a:\n\x18ProviderOptionsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_dimensions\"K\n\nEmbedInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x06tokens\x18\x02 \x01(\x0b\x32\x13.parley.v1.TokenIdsH\x00\x42\x06\n\x04kind\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"\xc0\x01\n\rEmbedResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12(\n\nembeddings\x18\x03 \x03(\x0b\x32\x14.parley.v1.Embedding\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\x05 \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12$\n\x08warnings\x18\x06 \x03(\x0b\x32\x12.parley.v1.Warning\"t\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12(\n\x06\x66loats\x18\x02 \x01(\x0b\x32\x16.parley.v1.FloatVectorH\x00\x12\x10\n\x06packed\x18\x03 \x01(\x0cH\x00\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x42\x08\n\x06vector\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x02*{\n\x11\x45mbeddingEncoding\x12\"\n\x1e\x45MBEDDING_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45MBEDDING_ENCODING_FLOAT\x10\x01\x12$\n EMBEDDING_ENCODING_FLOAT32_BYTES\x10\x02\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19parley/v1/embedding.proto\x12\tparley.v1\x1a\x15parley/v1/cache.proto\x1a\x14parley/v1/chat.proto\x1a\x17parley/v1/routing.proto\x1a\x15parley/v1/usage.proto\"\xe0\x04\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x06inputs\x18\x02 \x03(\x0b\x32\x15.parley.v1.EmbedInput\x12\x17\n\ndimensions\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12.\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1c.parley.v1.EmbeddingEncoding\x12*\n\x07routing\x18\x07 \x01(\x0b\x32\x19.parley.v1.RoutingOptions\x12\x37\n\x0eresponse_cache\x18\x08 \x01(\x0b\x32\x1f.parley.v1.ResponseCacheOptions\x12\x37\n\x08metadata\x18\t \x03(\x0b\x32%.parley.v1.EmbedRequest.MetadataEntry\x12\x13\n\x0b\x65nd_user_id\x18\n \x01(\t\x12O\n\x15provider_options_json\x18\x0b \x03(\x0b\x32\x30.parley.v1.EmbedRequest.ProviderOptionsJsonEntry\x12\x38\n\x12unsupported_policy\x18\x0c \x01(\x0e\x32\x1c.parley.v1.UnsupportedPolicy\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a:\n\x18ProviderOptionsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_dimensions\"K\n\nEmbedInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x06tokens\x18\x02 \x01(\x0b\x32\x13.parley.v1.TokenIdsH\x00\x42\x06\n\x04kind\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"\xe5\x01\n\rEmbedResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12(\n\nembeddings\x18\x03 \x03(\x0b\x32\x14.parley.v1.Embedding\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.parley.v1.Usage\x12#\n\x05route\x18\x05 \x01(\x0b\x32\x14.parley.v1.RouteInfo\x12$\n\x08warnings\x18\x06 \x03(\x0b\x32\x12.parley.v1.Warning\x12#\n\x05\x63\x61\x63he\x18\x07 \x01(\x0b\x32\x14.parley.v1.CacheInfo\"t\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12(\n\x06\x66loats\x18\x02 \x01(\x0b\x32\x16.parley.v1.FloatVectorH\x00\x12\x10\n\x06packed\x18\x03 \x01(\x0cH\x00\x12\x12\n\ndimensions\x18\x04 \x01(\x05\x42\x08\n\x06vector\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x02*{\n\x11\x45mbeddingEncoding\x12\"\n\x1e\x45MBEDDING_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45MBEDDING_ENCODING_FLOAT\x10\x01\x12$\n EMBEDDING_ENCODING_FLOAT32_BYTES\x10\x02\x42?Z=github.com/parley-gateway/parley/clients/go/parleyv1;parleyv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,22 +40,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDREQUEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_EMBEDREQUEST_PROVIDEROPTIONSJSONENTRY']._loaded_options = None
   _globals['_EMBEDREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_options = b'8\001'
-  _globals['_EMBEDDINGENCODING']._serialized_start=1110
-  _globals['_EMBEDDINGENCODING']._serialized_end=1233
-  _globals['_EMBEDREQUEST']._serialized_start=111
-  _globals['_EMBEDREQUEST']._serialized_end=662
-  _globals['_EMBEDREQUEST_METADATAENTRY']._serialized_start=540
-  _globals['_EMBEDREQUEST_METADATAENTRY']._serialized_end=587
-  _globals['_EMBEDREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_start=589
-  _globals['_EMBEDREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_end=647
-  _globals['_EMBEDINPUT']._serialized_start=664
-  _globals['_EMBEDINPUT']._serialized_end=739
-  _globals['_TOKENIDS']._serialized_start=741
-  _globals['_TOKENIDS']._serialized_end=764
-  _globals['_EMBEDRESPONSE']._serialized_start=767
-  _globals['_EMBEDRESPONSE']._serialized_end=959
-  _globals['_EMBEDDING']._serialized_start=961
-  _globals['_EMBEDDING']._serialized_end=1077
-  _globals['_FLOATVECTOR']._serialized_start=1079
-  _globals['_FLOATVECTOR']._serialized_end=1108
+  _globals['_EMBEDDINGENCODING']._serialized_start=1227
+  _globals['_EMBEDDINGENCODING']._serialized_end=1350
+  _globals['_EMBEDREQUEST']._serialized_start=134
+  _globals['_EMBEDREQUEST']._serialized_end=742
+  _globals['_EMBEDREQUEST_METADATAENTRY']._serialized_start=620
+  _globals['_EMBEDREQUEST_METADATAENTRY']._serialized_end=667
+  _globals['_EMBEDREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_start=669
+  _globals['_EMBEDREQUEST_PROVIDEROPTIONSJSONENTRY']._serialized_end=727
+  _globals['_EMBEDINPUT']._serialized_start=744
+  _globals['_EMBEDINPUT']._serialized_end=819
+  _globals['_TOKENIDS']._serialized_start=821
+  _globals['_TOKENIDS']._serialized_end=844
+  _globals['_EMBEDRESPONSE']._serialized_start=847
+  _globals['_EMBEDRESPONSE']._serialized_end=1076
+  _globals['_EMBEDDING']._serialized_start=1078
+  _globals['_EMBEDDING']._serialized_end=1194
+  _globals['_FLOATVECTOR']._serialized_start=1196
+  _globals['_FLOATVECTOR']._serialized_end=1225
 # @@protoc_insertion_point(module_scope)

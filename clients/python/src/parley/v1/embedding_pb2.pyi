@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from parley.v1 import cache_pb2 as _cache_pb2
 from parley.v1 import chat_pb2 as _chat_pb2
 from parley.v1 import routing_pb2 as _routing_pb2
 from parley.v1 import usage_pb2 as _usage_pb2
@@ -97,6 +98,7 @@ class EmbedRequest(_message.Message):
     DIMENSIONS_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     ROUTING_FIELD_NUMBER: _builtins.int
+    RESPONSE_CACHE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     END_USER_ID_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_JSON_FIELD_NUMBER: _builtins.int
@@ -123,6 +125,10 @@ class EmbedRequest(_message.Message):
         """Which targets may be tried, and how often. Fallbacks must share the embedding space of the model."""
 
     @_builtins.property
+    def response_cache(self) -> _cache_pb2.ResponseCacheOptions:
+        """Use of the gateway's own cache, input by input: only those that are not there are asked for."""
+
+    @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Key-value pairs recorded with the call in traces; at most 64 pairs, keys up to 64 bytes, values up to 512 bytes."""
 
@@ -140,15 +146,16 @@ class EmbedRequest(_message.Message):
         dimensions: _builtins.int | None = ...,
         encoding: Global___EmbeddingEncoding.ValueType = ...,
         routing: _routing_pb2.RoutingOptions | None = ...,
+        response_cache: _cache_pb2.ResponseCacheOptions | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         end_user_id: _builtins.str = ...,
         provider_options_json: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         unsupported_policy: _chat_pb2.UnsupportedPolicy.ValueType = ...,
         idempotency_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "routing", b"routing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "response_cache", b"response_cache", "routing", b"routing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "encoding", b"encoding", "end_user_id", b"end_user_id", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "metadata", b"metadata", "model", b"model", "provider_options_json", b"provider_options_json", "routing", b"routing", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "dimensions", b"dimensions", "encoding", b"encoding", "end_user_id", b"end_user_id", "idempotency_key", b"idempotency_key", "inputs", b"inputs", "metadata", b"metadata", "model", b"model", "provider_options_json", b"provider_options_json", "response_cache", b"response_cache", "routing", b"routing", "unsupported_policy", b"unsupported_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -222,6 +229,7 @@ class EmbedResponse(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CACHE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Gateway response ID: "resp_" and a ULID in lower case."""
     model: _builtins.str
@@ -242,6 +250,10 @@ class EmbedResponse(_message.Message):
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Warning]:
         """Wishes that were left out, and other non-fatal notes."""
 
+    @_builtins.property
+    def cache(self) -> _cache_pb2.CacheInfo:
+        """What the gateway's cache had to do with it; unset where no caching was asked for or configured."""
+
     def __init__(
         self,
         *,
@@ -251,10 +263,11 @@ class EmbedResponse(_message.Message):
         usage: _usage_pb2.Usage | None = ...,
         route: _routing_pb2.RouteInfo | None = ...,
         warnings: _abc.Iterable[_chat_pb2.Warning] | None = ...,
+        cache: _cache_pb2.CacheInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route", "usage", b"usage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "route", b"route", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embeddings", b"embeddings", "id", b"id", "model", b"model", "route", b"route", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache", b"cache", "embeddings", b"embeddings", "id", b"id", "model", b"model", "route", b"route", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

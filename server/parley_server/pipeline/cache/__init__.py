@@ -1,0 +1,8 @@
+"""The cache of answers, for chats and for embeddings."""
+
+from parley_server.pipeline.cache.answers import Answers
+from parley_server.pipeline.cache.keys import Keys, Target
+from parley_server.pipeline.cache.layer import Cache
+from parley_server.pipeline.cache.policy import CachePolicy, Policies
+
+__all__ = ["Answers", "Cache", "CachePolicy", "Keys", "Policies", "Target"]

@@ -1,0 +1,105 @@
+"""What makes two requests the same: a canonical form, and a keyed hash over it.
+
+The canonical form is protobuf's deterministic bytes of the request, fields that this server does not know included, so
+a wish of a newer client never gets the answer to a request without it. What changes no answer is left out; where the
+API knows no order there is none (maps, stop sequences, allowed tools and providers, keys of provider options). The
+order of messages, parts, tools and fallbacks counts: models and the router see it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from parley import v1
+from parley_server.pipeline.cache.policy import Cacheable
+
+KEY_BYTES = 20
+_LEFT_OUT = ("model", "response_cache", "metadata", "end_user_id", "idempotency_key")
+_ROUTING_LEFT_OUT = ("max_attempts", "attempt_timeout", "first_output_timeout", "mid_stream_fallback", "continuation")
+_FORM = b"1"  # of what is hashed; another one for whatever changes it
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a model name stands for: `name` is provider/model or the route's; `version` differs where a route's targets
+    do. `primary`: the target that is meant, empty if any of several is."""
+
+    name: str
+    version: str = ""
+    primary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Within what answers are shared."""
+
+    tenant: str
+    namespace: str
+    target: Target
+
+
+class Keys:
+    """Makes keys. `secret`: without it nobody can tell from a key what was asked; up to 64 bytes."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def chat(self, request: v1.ChatRequest, scope: Scope) -> bytes:
+        """The key of the answer to a request."""
+        return self._key(b"chat", scope, canonical(request))
+
+    def inputs(self, request: v1.EmbedRequest, scope: Scope) -> Iterator[bytes]:
+        """The keys of the vectors of a request, input by input."""
+        shared = v1.EmbedRequest()
+        shared.CopyFrom(request)
+        del shared.inputs[:]
+        asked = canonical(shared)
+        for one in request.inputs:
+            yield self._key(b"embed", scope, asked, one.SerializeToString(deterministic=True))
+
+    def of_several(self, keys: list[bytes]) -> bytes:
+        """One key for several together."""
+        return self._hash(b"several", keys)
+
+    def _key(self, kind: bytes, scope: Scope, *asked: bytes) -> bytes:
+        target = scope.target
+        texts = (scope.tenant, scope.namespace, target.name, target.version)
+        return self._hash(kind, [*(text.encode() for text in texts), *asked])
+
+    def _hash(self, kind: bytes, pieces: list[bytes]) -> bytes:
+        digest = hashlib.blake2b(digest_size=KEY_BYTES, key=self._secret, person=b"cache" + _FORM + kind)
+        digest.update(b"".join([len(piece).to_bytes(8, "little") + piece for piece in pieces]))
+        return digest.digest()
+
+
+def canonical(request: Cacheable) -> bytes:
+    """What is asked, model aside: the same bytes for all requests that ask the same."""
+    asked = type(request)()
+    asked.CopyFrom(request)  # type: ignore[arg-type]  # they are of one class
+    for name in _LEFT_OUT:
+        asked.ClearField(name)  # type: ignore[arg-type]
+    if asked.HasField("routing"):
+        _plain_routing(asked)
+    if isinstance(asked, v1.ChatRequest):
+        if asked.HasField("sampling") and len(asked.sampling.stop_sequences) > 1:
+            asked.sampling.stop_sequences.sort()
+        if asked.HasField("tool_choice") and len(asked.tool_choice.allowed_tool_names) > 1:
+            asked.tool_choice.allowed_tool_names.sort()
+    for provider, options in list(asked.provider_options_json.items()):
+        ordered = orjson.dumps(orjson.loads(options), option=orjson.OPT_SORT_KEYS)
+        asked.provider_options_json[provider] = ordered.decode()
+    return asked.SerializeToString(deterministic=True)
+
+
+def _plain_routing(asked: Cacheable) -> None:
+    routing = asked.routing
+    for name in _ROUTING_LEFT_OUT:
+        routing.ClearField(name)  # type: ignore[arg-type]
+    routing.allowed_providers.sort()
+    routing.denied_providers.sort()
+    if not routing.ByteSize():
+        asked.ClearField("routing")

@@ -1,0 +1,109 @@
+"""Which requests the cache serves, and which answers it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from parley import v1
+
+Mode: TypeAlias = v1.ResponseCacheOptions.Mode.ValueType
+Cacheable: TypeAlias = v1.ChatRequest | v1.EmbedRequest
+
+BYPASS = v1.ResponseCacheOptions.MODE_BYPASS
+READ_WRITE = v1.ResponseCacheOptions.MODE_READ_WRITE
+READ_ONLY = v1.ResponseCacheOptions.MODE_READ_ONLY
+REFRESH = v1.ResponseCacheOptions.MODE_REFRESH
+ONLY_IF_CACHED = v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED
+
+_USUAL_TEMPERATURE = 1.0  # what models take where nothing is said, or nearly so
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How answers are cached. Times are seconds."""
+
+    mode: Mode = BYPASS
+    """Of requests that do not say."""
+    ttl: float = 3600.0
+    """How long an answer is good for, where the request does not say."""
+    max_ttl: float = 7 * 86_400.0
+    """The most that a request may ask for."""
+    max_temperature: float = 0.0
+    """Requests with a higher one are cached only if they say so themselves; none is taken for 1. A seed makes up for
+    any."""
+    tool_calls: bool = False
+    """Whether answers that call tools are kept."""
+    stale_while_revalidate: float = 0.0
+    """How long after its time an answer is given at once, while a new one is fetched in the background."""
+    stale_if_error: float = 0.0
+    """How long after its time an answer is given where fetching a new one fails."""
+    max_entry_bytes: int = 1024 * 1024
+    """The largest answer that is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The policy of every route, and of everything else."""
+
+    usual: CachePolicy = CachePolicy()
+    routes: Mapping[str, CachePolicy] = field(default_factory=dict)
+
+    def of(self, model: str) -> CachePolicy:
+        """The policy for requests that name `model`."""
+        return self.routes.get(model, self.usual)
+
+
+def mode_of(request: Cacheable, policy: CachePolicy) -> Mode:
+    """What to do for a request."""
+    if request.HasField("response_cache") and request.response_cache.mode:
+        return request.response_cache.mode
+    if policy.mode == BYPASS or not _is_repeatable(request, policy):
+        return BYPASS
+    return policy.mode
+
+
+def _is_repeatable(request: Cacheable, policy: CachePolicy) -> bool:
+    if not isinstance(request, v1.ChatRequest):
+        return True
+    sampling = request.sampling
+    if sampling.HasField("seed"):
+        return True
+    temperature = sampling.temperature if sampling.HasField("temperature") else _USUAL_TEMPERATURE
+    return temperature <= policy.max_temperature
+
+
+def ttl_of(request: Cacheable, policy: CachePolicy) -> float:
+    """How long the answer to a request is good for, in seconds."""
+    if request.HasField("response_cache") and request.response_cache.HasField("ttl"):
+        ttl = request.response_cache.ttl
+        return min(ttl.seconds + ttl.nanos / 1e9, policy.max_ttl)
+    return min(policy.ttl, policy.max_ttl)
+
+
+def is_kept(response: v1.ChatResponse, primary: str, policy: CachePolicy) -> bool:
+    """Whether an answer may be given again. `primary`: the target that was meant, empty if any of several was.
+
+    Only those that came to their natural end, from where they were wanted: what a fallback said in a bad moment is not
+    to stand for hours.
+    """
+    match response.finish_reason:
+        case v1.FINISH_REASON_STOP:
+            pass
+        case v1.FINISH_REASON_TOOL_CALL if policy.tool_calls:
+            pass
+        case _:
+            return False
+    if not policy.tool_calls and any(part.HasField("tool_call") for part in response.message.parts):
+        return False
+    if any(part.HasField("refusal") for part in response.message.parts):
+        return False
+    return not _is_second_choice(response.route, primary)
+
+
+def _is_second_choice(route: v1.RouteInfo, primary: str) -> bool:
+    asked = [f"{attempt.provider}/{attempt.model}" for attempt in route.attempts]
+    if not asked:
+        return False
+    return asked[-1] != primary if primary else any(target != asked[-1] for target in asked)
