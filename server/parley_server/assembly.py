@@ -10,7 +10,7 @@ import functools
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ from parley_server.members import Member, TargetHealth, bind
 from parley_server.pipeline.authenticate import Authenticate
 from parley_server.pipeline.breaker import Breaker
 from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
-from parley_server.pipeline.cache import Answers, Cache, Keys
+from parley_server.pipeline.cache import Answers, Cache, EmbedCache, Keys
 from parley_server.pipeline.cache import Target as CacheTarget
 from parley_server.pipeline.check import Check
 from parley_server.pipeline.deadline import Deadline
@@ -197,21 +197,26 @@ class Assembly:
         if self.settings.unsupported_policy == "error":
             policy = v1.UNSUPPORTED_POLICY_ERROR
         return Pipelines(
-            self._per_call(Check(validate.chat), self._cache_of_chats()),
-            self._per_call(Check(validate.embed)),
+            self._per_call(Check(validate.chat), Cache),
+            self._per_call(Check(validate.embed), EmbedCache),
             self._per_call(Check(validate.rerank)),
             policy,
             self._callers,
         )
 
-    def _per_call(self, check: Check, cached: Callable[[Join], Layer] | None = None) -> Service:
-        """What every call passes, outermost first. `cached`: the cache, if there is one for such calls."""
+    def _per_call(self, check: Check, cache: type[Cache | EmbedCache] | None = None) -> Service:
+        """What every call passes, outermost first. `cache`: that of such calls, if there is one."""
         server = self.settings.server
         join = Join(self._memory, enabled=self.settings.join.enabled, around=self.in_use)
         layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline)]
         if self._callers is not None:
             layers.append(Authenticate(self._callers))
-        layers += [check, Keyed(self._memory, around=self.in_use), join if cached is None else cached(join), Recover()]
+        layers += [check, Keyed(self._memory, around=self.in_use)]
+        if cache is None or not self.settings.cache.enabled:
+            layers += [join, Recover()]
+        else:
+            routes = {name: route.cache for name, route in self.settings.routes.items()}
+            layers += [cache(self._answers, self.settings.cache.policies(routes), self._target, join), Recover()]
         if self._tracer is not None:
             layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
         router = Router(
@@ -221,12 +226,6 @@ class Assembly:
             race=self._race,
         )
         return stack(*layers, service=router)
-
-    def _cache_of_chats(self) -> Callable[[Join], Layer] | None:
-        if not self.settings.cache.enabled:
-            return None
-        policies = self.settings.cache.policies({name: route.cache for name, route in self.settings.routes.items()})
-        return lambda join: Cache(self._answers, policies, self._target, join)
 
     def _target(self, model: str, operation: Operation) -> CacheTarget:
         """What a model name stands for, as far as the cache can tell answers apart by it."""

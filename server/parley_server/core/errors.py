@@ -189,7 +189,6 @@ class CacheMiss(GatewayError):
 
     code = Code.NOT_FOUND
     reason = "CACHE_MISS"
-    attempted = False
 
 
 class ResumeWindowExpired(GatewayError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from parley_server.pipeline.cache.counts import Counts
@@ -36,6 +36,18 @@ class Answers:
             self.memory.remove(key)
             return None
         return entry
+
+    async def several(self, keys: Iterable[bytes], tenant: str) -> dict[bytes, Entry]:
+        """Those of several answers that are there and good."""
+        now = self.wall()
+        found: dict[bytes, Entry] = {}
+        for key in keys:
+            entry = self.local(key)
+            if entry is not None and entry.is_fresh(now):
+                self.counts.memory_hits += 1
+                self.counts.save(entry.saved)
+                found[key] = entry
+        return found
 
     def put(self, key: bytes, entry: Entry) -> None:
         """Keep an answer."""

@@ -10,13 +10,13 @@ from parley.fold import Fold
 from parley_server.core.context import Context
 from parley_server.core.reply import Batches, Final, Reply
 
-Keep = Callable[[v1.ChatResponse], None]
+Keep = Callable[[v1.ChatResponse | None], None]
 
 
 def overhear(reply: Reply[Any], ctx: Context, most: int, keep: Keep) -> Reply[Any]:
     """Call `keep` with a copy of the whole answer, warnings of the layers further in included, when it has come.
 
-    Not for one that breaks off, or that takes more than `most` bytes, roughly. `ctx`: that of the call, with no
+    Not for one that breaks off; with None for a stream that takes more than `most` bytes, roughly. `ctx`: that of the call, with no
     warnings yet but those that the answer's caller has anyway.
     """
     notes = len(ctx.warnings)
@@ -26,7 +26,7 @@ def overhear(reply: Reply[Any], ctx: Context, most: int, keep: Keep) -> Reply[An
         whole = listener.whole(final)
         if whole is not None:
             whole.warnings.extend(ctx.warnings[notes:])
-            keep(whole)
+        keep(whole)
 
     reply = reply.through(listener.listen)
     reply.on_final(over)

@@ -147,11 +147,11 @@ class _Lookup:
         reply = await inner(request, ctx)
         return overhear(reply, ctx, self._policy.max_entry_bytes, lambda whole: self._keep(whole, revision, ctx))
 
-    def _keep(self, response: v1.ChatResponse, revision: int, ctx: Context) -> None:
+    def _keep(self, response: v1.ChatResponse | None, revision: int, ctx: Context) -> None:
         request, scope = self._question.request, self._question.scope
         primary = scope.target.primary if request.routing.strategy in _ORDERED else ""
         complete = not (request.include_provider_response and ctx.streaming)  # a stream lacks the raw body
-        if not complete or not is_kept(response, primary, self._policy):
+        if response is None or not complete or not is_kept(response, primary, self._policy):
             self._answers.counts.refused_writes += 1
             return
         saved, answered = saved_by(response.usage), f"{response.route.provider}/{response.route.model}"

@@ -99,11 +99,10 @@ def is_kept(response: v1.ChatResponse, primary: str, policy: CachePolicy) -> boo
         return False
     if any(part.HasField("refusal") for part in response.message.parts):
         return False
-    return not _is_second_choice(response.route, primary)
+    return is_first_choice(response.route, primary)
 
 
-def _is_second_choice(route: v1.RouteInfo, primary: str) -> bool:
+def is_first_choice(route: v1.RouteInfo, primary: str) -> bool:
+    """Whether the target that was meant has answered, or where any of several was, the first one that was asked."""
     asked = [f"{attempt.provider}/{attempt.model}" for attempt in route.attempts]
-    if not asked:
-        return False
-    return asked[-1] != primary if primary else any(target != asked[-1] for target in asked)
+    return not asked or asked[-1] == (primary or asked[0])
