@@ -56,9 +56,9 @@ def build(settings: Config) -> Stores:
 
 
 def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore) -> Stores:
-    from parley_server.stores.redis.connection import RedisServer  # an extra: not there for everybody
     from parley_server.stores.redis.keyvalue import RedisKeyValue
     from parley_server.stores.redis.messages import RedisMessages
+    from parley_server.stores.redis.server import RedisServer  # an extra: not there for everybody
 
     server = RedisServer(settings, health)
     values = {purpose: RedisKeyValue(server.redis(purpose)) for purpose in PURPOSES}

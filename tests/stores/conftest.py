@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from tests.fakes import FakeTimeLoop
-from tests.stores.servers import REDIS, VALKEY, Server
+from tests.stores.servers import REDIS, VALKEY, ClusterOfThree, Sentinels, Server
 
 _FAKE_TIME = {"test_streams.py"}  # stores in memory only
 
@@ -36,3 +36,19 @@ def debian_redis() -> Iterator[Server]:
     server = Server(REDIS).start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[Sentinels]:
+    """A primary, a replica and three Sentinels."""
+    servers = Sentinels().start()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[ClusterOfThree]:
+    """A cluster of three."""
+    servers = ClusterOfThree().start()
+    yield servers
+    servers.close()

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGTERM, Signals
@@ -100,3 +101,97 @@ class Server:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+
+@dataclass(eq=False)
+class Sentinels:
+    """A primary called `main`, a replica and three Sentinels, which fail over after half a second."""
+
+    binary: str = VALKEY
+    servers: list[Server] = field(default_factory=list)
+    sentinels: list[Server] = field(default_factory=list)
+
+    def start(self) -> Sentinels:
+        """Run them; returns once every Sentinel knows of all others."""
+        first = Server(self.binary, ["repl-diskless-sync-delay 0"]).start()
+        second = Server(self.binary, [f"replicaof 127.0.0.1 {first.port}", "replica-priority 1"]).start()
+        self.servers = [first, second]
+        for _ in range(3):
+            watch = [f"sentinel monitor main 127.0.0.1 {first.port} 2", "sentinel down-after-milliseconds main 500"]
+            watch += ["sentinel failover-timeout main 3000"]
+            self.sentinels.append(Server(self.binary, watch, sentinel=True).start())
+        wait_for(lambda: all(self._complete(sentinel) for sentinel in self.sentinels))
+        wait_for(lambda: "master_link_status:up" in ask(second.port, "INFO", "replication"))
+        return self
+
+    def primary(self) -> Server:
+        """The primary of the moment, as the first Sentinel has it."""
+        answer = ask(self.sentinels[0].port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")
+        return next(server for server in self.servers if f"\r\n{server.port}\r\n" in answer)
+
+    def close(self) -> None:
+        for server in (*self.sentinels, *self.servers):
+            server.close()
+
+    @property
+    def url(self) -> str:
+        return "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + "/main"
+
+    @staticmethod
+    def _complete(sentinel: Server) -> bool:
+        fields = ask(sentinel.port, "SENTINEL", "MASTER", "main").split("\r\n")
+        known = {name: fields[fields.index(name) + 2] for name in ("num-other-sentinels", "num-slaves")}
+        return known == {"num-other-sentinels": "2", "num-slaves": "1"}
+
+
+@dataclass(eq=False)
+class ClusterOfThree:
+    """Three primaries, each with a third of the slots; `replicas` more, one for each of the first."""
+
+    binary: str = VALKEY
+    replicas: int = 0
+    servers: list[Server] = field(default_factory=list)
+
+    def start(self) -> ClusterOfThree:
+        """Run them; returns once all say that the cluster is complete."""
+        ports = {}
+        for _ in range(3 + self.replicas):
+            bus = free_port()  # usually the port + 10000, which there may be none of
+            options = ["cluster-enabled yes", "cluster-node-timeout 1000", f"cluster-port {bus}"]
+            self.servers.append(Server(self.binary, [*options, "repl-diskless-sync-delay 0"]).start())
+            ports[self.servers[-1]] = bus
+        for number, server in enumerate(self.servers[:3]):
+            slots = 16384 * number // 3, 16384 * (number + 1) // 3 - 1
+            assert ask(server.port, "CLUSTER", "ADDSLOTSRANGE", str(slots[0]), str(slots[1])) == "+OK\r\n"
+        for server in self.servers[1:]:
+            ask(self.servers[0].port, "CLUSTER", "MEET", "127.0.0.1", str(server.port), str(ports[server]))
+        size = str(len(self.servers))
+        wait_for(lambda: all(f"cluster_known_nodes:{size}" in self._info(server) for server in self.servers))
+        for primary, replica in zip(self.servers, self.servers[3:], strict=False):
+            name = ask(primary.port, "CLUSTER", "MYID").split("\r\n")[1]
+            wait_for(lambda: ask(replica.port, "CLUSTER", "REPLICATE", name) == "+OK\r\n")  # noqa: B023
+        wait_for(lambda: all("cluster_state:ok" in self._info(server) for server in self.servers))
+        for replica in self.servers[3:]:
+            wait_for(lambda: "master_link_status:up" in ask(replica.port, "INFO", "replication"))  # noqa: B023
+        return self
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+
+    @staticmethod
+    def _info(server: Server) -> str:
+        return ask(server.port, "CLUSTER", "INFO")
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = _PATIENCE) -> None:
+    """Return once `is_so`. Raises TimeoutError."""
+    latest = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > latest:
+            raise TimeoutError
+        time.sleep(0.02)

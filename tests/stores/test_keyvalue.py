@@ -25,7 +25,7 @@ class Shelf:
     passes: Callable[[float], Awaitable[None]]
 
 
-STORES = ("memory", "valkey", "debian_redis")
+STORES = ("memory", "valkey", "debian_redis", "sentinels", "cluster")
 
 
 @pytest.fixture(params=STORES)

@@ -97,6 +97,12 @@ class StoreHealth:
         log.warning("store_down", purpose=purpose, on_failure=self._modes[purpose], reason=reason)
         self.on_change()
 
+    def wrote(self, purpose: Purpose) -> None:
+        """The store has taken a write: if it refused to, it does so no longer."""
+        trouble = self._troubles.get(purpose)
+        if trouble is not None and trouble.until is not None:
+            self.up(purpose)
+
     def up(self, purpose: Purpose) -> None:
         """The store does what it should."""
         trouble = self._troubles.pop(purpose, None)

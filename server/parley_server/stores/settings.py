@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field, model_validator
 from parley_server.settings import NO_SECRET, Seconds, SecretRef, Section
 from parley_server.stores.health import Mode, Purpose
 
-_SCHEMES = re.compile(r"rediss?(\+sentinel)?")
-_FORMS = "redis://host:6379/0, redis+sentinel://host:26379,host:26379/primary/0"
+_SCHEMES = re.compile(r"rediss?(\+sentinel|\+cluster)?")
+_FORMS = "redis://host:6379/0, redis+sentinel://host:26379,host:26379/primary/0 or redis+cluster://host:6379,host:6379"
 _PORTS = {"": 6379, "+sentinel": 26379, "+cluster": 6379}
 
 

@@ -25,22 +25,8 @@ REFUSALS = {
 
 def code_of(error: theirs.ResponseError) -> str:
     """The first word of an error reply, such as READONLY."""
-    match error:  # redis-py strips the word where it has a class for it
-        case theirs.ReadOnlyError():
-            return "READONLY"
-        case theirs.OutOfMemoryError():
-            return "OOM"
-        case theirs.NoPermissionError():
-            return "NOPERM"
-        case theirs.ClusterDownError():
-            return "CLUSTERDOWN"
-        case theirs.NoScriptError():
-            return "NOSCRIPT"
-        case theirs.TryAgainError():
-            return "TRYAGAIN"
-        case _:
-            word = str(error).partition(" ")[0]
-            return word if word.isupper() else "ERR"
+    word = error.status_code or str(error).partition(" ")[0]  # redis-py keeps the words that it knows apart
+    return word if word.isupper() else "ERR"
 
 
 def refused(name: str, command: str, error: theirs.ResponseError) -> StoreUnavailable:

@@ -1,0 +1,158 @@
+"""The Redis server, or servers, that this process shares with others: one set of connections, and the watch over them.
+
+It is watched per purpose by breakers, which open when answers fail to come, and all at once when they come too slowly.
+While any is open the server is asked for a sign of life every now and then, in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from parley_server.core.circuit import Circuit, CircuitPolicy
+from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
+from parley_server.stores.keyvalue import StoreUnavailable
+from parley_server.stores.redis.cluster import Cluster
+from parley_server.stores.redis.connection import Ask, Redis
+from parley_server.stores.redis.errors import refused, unreachable
+from parley_server.stores.redis.lanes import Command, Connect, Lanes
+from parley_server.stores.redis.opening import Opener
+from parley_server.stores.redis.subscriber import Subscriber
+from parley_server.stores.settings import RedisSettings
+
+T = TypeVar("T")
+
+_BREAKER = CircuitPolicy(failures=3, ratio=0.5, fewest=20, window=10, cool=0.25, cap=0.5)
+_SLOW = 2  # slow writes in a row, beyond one for each connection, that make a server slow
+_LEAST = 0.01  # seconds between two probes
+_UNAVAILABLE = (RedisError, OSError, TimeoutError)
+
+
+class RedisServer:
+    """Connections to the servers that `settings` name, opened when they are needed.
+
+    Raises OSError for certificates that cannot be read.
+    """
+
+    def __init__(
+        self, settings: RedisSettings, health: StoreHealth, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name = settings.name
+        self.health = health
+        self._settings = settings
+        self._clock = clock
+        self._opener = Opener(settings)
+        self._wire: Lanes | Cluster
+        if settings.kind == "cluster":
+            self._wire = Cluster(settings.hosts, lambda address: self._lanes(lambda: self._opener.to(address)))
+        else:
+            self._wire = self._lanes(self._opener.primary)
+        self._subscriber = Subscriber(self._for_messages)
+        self._prober: asyncio.Task[None] | None = None
+        self._slow = 0
+        self._faces = {purpose: Redis(self, purpose, settings.prefix, Circuit(_BREAKER, clock)) for purpose in PURPOSES}
+
+    def redis(self, purpose: Purpose) -> Redis:
+        """The server, asked for `purpose`."""
+        return self._faces[purpose]
+
+    async def start(self) -> None:
+        """Find out whether the server is there. It need not be."""
+        try:
+            await self._ping()
+        except StoreUnavailable as error:
+            self._leave_alone(error)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.gather(self._prober, return_exceptions=True)
+        await self._subscriber.aclose()
+        await self._wire.aclose()
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers to `commands`, error replies among them as ResponseErrors. Raises StoreUnavailable."""
+        return await self._told(self._wire.ask(commands))
+
+    async def nodes(self) -> Sequence[Ask]:
+        """The same of each server that has keys of its own."""
+        return [functools.partial(self._ask_one, node) for node in await self._told(self._wire.nodes())]
+
+    async def _ask_one(self, node: Lanes, commands: Sequence[Command]) -> list[Any]:
+        return await self._told(node.ask(commands))
+
+    def listen(self, channel: str) -> AsyncIterator[bytes | None]:
+        """The messages of a channel, as Messages has it."""
+        return self._subscriber.listen(channel)
+
+    def probe(self) -> None:
+        """Look in the background whether the server is back, until all breakers are closed."""
+        if self._prober is None or self._prober.done():
+            self._prober = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        while waiting := [face for face in self._faces.values() if face.circuit.state() != "closed"]:
+            await asyncio.sleep(max(min(face.circuit.wait() for face in waiting), _LEAST))
+            tickets = [(face, face.circuit.admit()) for face in waiting]
+            try:
+                await self._ping()
+                back = True
+            except StoreUnavailable:
+                back = False
+            for face, ticket in tickets:
+                if ticket is None:
+                    continue
+                if not back:
+                    face.circuit.failed(ticket)
+                    continue
+                face.circuit.succeeded(ticket)
+                if face.circuit.state() == "closed":
+                    self.health.up(face.purpose)
+
+    async def _ping(self) -> None:
+        begun = self._clock()
+        for answer in await self._told(self._wire.ask_all(("PING",))):
+            if isinstance(answer, ResponseError):
+                raise refused(self.name, "PING", answer)
+        if self._clock() - begun > self._settings.slow:
+            raise StoreUnavailable(f"{self.name} answers only after {self._clock() - begun:.2g} s")
+
+    async def _told(self, work: Awaitable[T]) -> T:
+        """What `work` gives, or what is wrong in plain words."""
+        try:
+            return await work
+        except _UNAVAILABLE as error:
+            raise unreachable(self.name, error, self._settings.timeout) from error
+
+    def _lanes(self, connect: Connect) -> Lanes:
+        settings = self._settings
+        return Lanes(connect, count=settings.connections, timeout=settings.timeout, clock=self._clock, took=self._took)
+
+    async def _for_messages(self) -> AbstractConnection:
+        if isinstance(self._wire, Cluster):
+            return await self._opener.to(await self._wire.any())
+        return await self._opener.primary()
+
+    def _took(self, seconds: float) -> None:
+        """So long did one write and its answers take. A pause of ours makes a few slow, a slow server all of them."""
+        if seconds <= self._settings.slow:
+            self._slow = 0
+            return
+        self._slow += 1
+        if self._slow >= _SLOW + self._settings.connections:
+            self._slow = 0
+            self._leave_alone(StoreUnavailable(f"{self.name} answers only after {seconds:.2g} s"))
+
+    def _leave_alone(self, why: StoreUnavailable) -> None:
+        for face in self._faces.values():
+            if face.circuit.state() == "closed":
+                face.circuit.shut(_BREAKER.cool)
+                self.health.down(face.purpose, str(why))
+        self.probe()
