@@ -70,9 +70,8 @@ async def test_modes() -> None:
     there = Scene()
     with pytest.raises(CacheMiss):
         await there.call(ask(cache=mode("ONLY_IF_CACHED")))
-    infos = []
-    for name in ("READ_ONLY", "READ_WRITE", "ONLY_IF_CACHED", "READ_ONLY", "BYPASS", "REFRESH", "READ_WRITE"):
-        infos.append((await there.call(ask(cache=mode(name))))[1])
+    names = ("READ_ONLY", "READ_WRITE", "ONLY_IF_CACHED", "READ_ONLY", "BYPASS", "REFRESH", "READ_WRITE")
+    infos = [(await there.call(ask(cache=mode(name))))[1] for name in names]
     assert statuses(infos) == ["MISS", "MISS", "HIT", "HIT", "BYPASS", "MISS", "HIT"]
     assert there.asked == 4
 
@@ -143,7 +142,7 @@ CALL = v1.Part(tool_call=v1.ToolCall(id="1", name="f"))
 async def test_answers_that_are_not_whole_and_plain_are_not_kept(script: list[Any], streaming: bool) -> None:
     there = Scene(*script)
     for _ in range(2):
-        await (there.read if streaming else there.call)(ask())  # type: ignore[operator]
+        await (there.read if streaming else there.call)(ask())
     assert there.asked == 2
     assert (there.answers.counts.writes, there.answers.counts.refused_writes) == (0, 2)
 
@@ -161,7 +160,7 @@ async def test_failures_are_not_kept(streaming: bool) -> None:
     there = Scene([started(), opened(), delta("half")], Unavailable("gone"))
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await (there.read if streaming else there.call)(ask())  # type: ignore[operator]
+            await (there.read if streaming else there.call)(ask())
     assert there.asked == 2
     assert not len(there.answers.memory)
 

@@ -16,8 +16,8 @@ Keep = Callable[[v1.ChatResponse | None], None]
 def overhear(reply: Reply[Any], ctx: Context, most: int, keep: Keep) -> Reply[Any]:
     """Call `keep` with a copy of the whole answer, warnings of the layers further in included, when it has come.
 
-    Not for one that breaks off; with None for a stream that takes more than `most` bytes, roughly. `ctx`: that of the call, with no
-    warnings yet but those that the answer's caller has anyway.
+    Not for one that breaks off; with None for a stream that takes more than `most` bytes, roughly. `ctx`: that of the
+    call, with no warnings yet but those that the answer's caller has anyway.
     """
     notes = len(ctx.warnings)
     listener = _Listener(most)
