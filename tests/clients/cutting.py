@@ -56,10 +56,10 @@ async def cutting(port: int, after: int) -> AsyncIterator[Cutting]:
         yield proxy
     finally:
         server.close()
-        await server.wait_closed()
         for task in [*running]:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await server.wait_closed()
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: int | None = None) -> bool:
