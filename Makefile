@@ -23,7 +23,7 @@ PROJECTS := pyproject.toml clients/python/pyproject.toml
 
 # ---------------------------------------------------------------------------------------------------------- everyday
 
-.PHONY: help run test check gen catalog format coverage bench conformance e2e lock clean
+.PHONY: help run test clients-test check gen catalog format coverage bench conformance e2e lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,12 +34,17 @@ run: $(VENV)/.ready-server ## Serve on 127.0.0.1:50051 with the embedded default
 test: $(VENV)/.ready-tests ## Run the whole test suite
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+clients-test: $(VENV)/.ready-tests ## Build and test the SDKs of all languages against one server, by one table of scenarios
+	@$(BIN)/python -m pytest tests/clients $(ARGS)
+
 check: check-style check-types check-imports check-protos check-generated check-locks check-links ## Run every check that is not a test
 
 gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stubs, the synchronous client, the table of providers
 	@$(GEN_BIN)/python protos/generate.py clients/python/src
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py
 	@$(BIN)/python -m tests.tools.providers
+	@$(BIN)/python -m tests.tools.sdks
+	@$(GEN_BIN)/python protos/generate_go.py
 
 catalog: $(VENV_CATALOG)/.ready ## Refresh the catalogue of models: make catalog ARGS="--dry-run --full"
 	@PYTHONPATH=server $(VENV_CATALOG)/bin/python -m catalog_tools $(ARGS)
@@ -93,6 +98,10 @@ check-generated: $(VENV_GEN)/.ready $(VENV)/.ready-tests
 	@$(GEN_BIN)/python protos/generate.py clients/python/src --check
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py --check
 	@$(BIN)/python -m tests.tools.providers --check
+	@$(BIN)/python -m tests.tools.sdks --check
+	@if command -v go >/dev/null; then $(GEN_BIN)/python protos/generate_go.py --check; \
+		elif [ -n "$$CI" ]; then echo "Go was not found, and CI checks its stubs"; exit 1; \
+		else echo "    Go was not found: its stubs were not checked"; fi
 
 check-locks: $(VENV)/.ready-tests
 	@echo "==> locks hold versions and hashes"

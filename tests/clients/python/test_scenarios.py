@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,29 +13,9 @@ from google.protobuf import json_format
 import parley
 from parley import v1
 from tests.clients.python.peer import Blocking
-from tests.clients.scene import scenarios, scene
+from tests.clients.scene import scenarios
 
 Scenario = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def addresses() -> Iterator[dict[str, str]]:
-    """The servers of the table, in a thread of their own."""
-    found: dict[str, str] = {}
-    there, over = threading.Event(), threading.Event()
-
-    async def serve() -> None:
-        async with scene() as at:
-            found.update(at)
-            there.set()
-            await asyncio.to_thread(over.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert there.wait(30)
-    yield found
-    over.set()
-    thread.join(30)
 
 
 def said(value: Any) -> Any:
