@@ -103,8 +103,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen and serve. Raises OSError if an address cannot be had."""
-        await self.stores.start()
         try:
+            await self.stores.start()
             await self._assembly.start()
             self._server = self._listen()
         except BaseException:

@@ -34,6 +34,7 @@ NEEDS_RESTART = (
     "resume.max_bytes",
     "resume.total_bytes",
     "storage.path",
+    "storage.max_bytes",
     *(f"redis.{name}" for name in RedisSettings.model_fields),
 )
 """Settings that sockets, servers and exporters are made with: they stay what they were at start."""

@@ -11,13 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from parley_server.config import Config
 from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
-from parley_server.stores.keyvalue import KeyValue, Messages
+from parley_server.stores.keyvalue import KeyValue, Messages, StoreUnavailable
 from parley_server.stores.memory.keyvalue import MemoryKeyValue, MemoryMessages
 from parley_server.stores.memory.streams import MemoryStreams
 from parley_server.stores.settings import RedisSettings
+from parley_server.stores.sqlite import keyvalue, messages
+from parley_server.stores.sqlite.database import Database
 from parley_server.stores.streams import Bounds, StreamStore
 
 
@@ -33,9 +36,15 @@ class Stores:
     closed: tuple[Callable[[], Awaitable[None]], ...] = ()
 
     async def start(self) -> None:
-        """Open what there is to open. A server that is not there is waited for in the background."""
-        for opened in self.opened:
-            await opened()
+        """Open what there is to open. Raises OSError for a file; a server that is not there is waited for.
+
+        `aclose()` is needed also if this raises.
+        """
+        try:
+            for opened in self.opened:
+                await opened()
+        except StoreUnavailable as error:
+            raise OSError(str(error)) from error
 
     async def aclose(self) -> None:
         """Close it again."""
@@ -50,9 +59,11 @@ def build(settings: Config) -> Stores:
     streams = MemoryStreams(Bounds(resume.max_bytes, resume.total_bytes, resume.window))
     if redis.url is not None:
         return _in_redis(redis, health, streams)
+    if settings.storage.path is not None:
+        return _in_file(settings.storage.path, settings.storage.max_bytes, health, streams)
     values = {purpose: MemoryKeyValue(time.monotonic) for purpose in PURPOSES}
-    messages = {purpose: MemoryMessages() for purpose in PURPOSES}
-    return Stores(health, values.__getitem__, messages.__getitem__, streams, closed=(streams.aclose,))
+    told = {purpose: MemoryMessages() for purpose in PURPOSES}
+    return Stores(health, values.__getitem__, told.__getitem__, streams, closed=(streams.aclose,))
 
 
 def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore) -> Stores:
@@ -62,12 +73,29 @@ def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore
 
     server = RedisServer(settings, health)
     values = {purpose: RedisKeyValue(server.redis(purpose)) for purpose in PURPOSES}
-    messages = {purpose: RedisMessages(server.redis(purpose)) for purpose in PURPOSES}
+    told = {purpose: RedisMessages(server.redis(purpose)) for purpose in PURPOSES}
     return Stores(
         health,
         values.__getitem__,
-        messages.__getitem__,
+        told.__getitem__,
         streams,
         opened=(server.start,),
         closed=(streams.aclose, server.aclose),
+    )
+
+
+def _in_file(path: Path, max_bytes: int, health: StoreHealth, streams: StreamStore) -> Stores:
+    database = Database(path, health, time.monotonic, max_bytes=max_bytes)
+    database.register("values", keyvalue.STEPS)
+    database.register("messages", messages.STEPS)
+    post = messages.Post(database)
+    values = {purpose: keyvalue.SqliteKeyValue(database.table(purpose)) for purpose in PURPOSES}
+    told = {purpose: messages.SqliteMessages(database.table(purpose), post) for purpose in PURPOSES}
+    return Stores(
+        health,
+        values.__getitem__,
+        told.__getitem__,
+        streams,
+        opened=(database.start,),
+        closed=(streams.aclose, post.aclose, database.aclose),
     )

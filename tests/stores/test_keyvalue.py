@@ -25,7 +25,7 @@ class Shelf:
     passes: Callable[[float], Awaitable[None]]
 
 
-STORES = ("memory", "valkey", "debian_redis", "sentinels", "cluster")
+STORES = ("memory", "sqlite", "valkey", "debian_redis", "sentinels", "cluster")
 
 
 @pytest.fixture(params=STORES)
@@ -39,10 +39,11 @@ async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
 
         yield Shelf(MemoryKeyValue(lambda: now), MemoryMessages(), 1.0, advance)
         return
-    server = request.getfixturevalue(request.param)
-    text = (
-        f"redis: {{url: '{server.url}', prefix: 'test-{uuid.uuid4().hex}:', slow: 5, timeout: 5, connect_timeout: 5}}"
-    )
+    if request.param == "sqlite":
+        text = f"storage: {{path: {request.getfixturevalue('tmp_path')}/new/parley.db}}"
+    else:
+        url = request.getfixturevalue(request.param).url
+        text = f"redis: {{url: '{url}', prefix: 'test-{uuid.uuid4().hex}:', slow: 5, timeout: 5, connect_timeout: 5}}"
     stores = shelves.build(load(text, {}))
     await stores.start()
     yield Shelf(stores.keyvalue("cache"), stores.messages("cache"), 0.02, lambda units: asyncio.sleep(0.02 * units))

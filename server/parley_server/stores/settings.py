@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, FilePath, model_validator
 
 from parley_server.settings import NO_SECRET, Seconds, SecretRef, Section
 from parley_server.stores.health import Mode, Purpose
@@ -55,9 +55,9 @@ def _hosts(netloc: str, usual: int) -> tuple[tuple[str, int], ...]:
 class RedisTls(Section):
     """Certificates for rediss:// URLs. Files in PEM."""
 
-    ca_file: Path | None = Field(None, description="Who may sign the server's certificate; the system's list if unset.")
-    cert_file: Path | None = Field(None, description="The certificate that the gateway shows, with its chain.")
-    key_file: Path | None = Field(None, description="The key of that certificate, where it is a file of its own.")
+    ca_file: FilePath | None = Field(None, description="Who may sign the server's certificate; the system's list if unset.")
+    cert_file: FilePath | None = Field(None, description="The certificate that the gateway shows, with its chain.")
+    key_file: FilePath | None = Field(None, description="The key of that certificate, where it is a file of its own.")
     verify: bool = Field(True, description="Check the server's certificate and its name. Only ever off for a trial.")
 
 
@@ -166,4 +166,10 @@ class StorageSettings(Section):
     path: Path | None = Field(
         None,
         description="An SQLite database, made if need be, on a local disk. Unset: kept in memory. Unused with Redis.",
+    )
+    max_bytes: int = Field(
+        1024**3,
+        ge=4 * 1024**2,
+        le=1024**5,
+        description="Most that the file may grow to; above nine tenths of it, what expires first is forgotten.",
     )

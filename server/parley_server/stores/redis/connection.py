@@ -25,19 +25,17 @@ What holds for all of them:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from parley_server.core.circuit import Circuit
-from parley_server.stores.health import Purpose, StoreHealth
+from parley_server.stores.guard import Guard
 from parley_server.stores.keyvalue import StoreUnavailable
 from parley_server.stores.redis.errors import REFUSALS, code_of, refused
 from parley_server.stores.redis.lanes import Argument, Command
-
-T = TypeVar("T")
 
 Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 
@@ -56,7 +54,6 @@ class Shared(Protocol):
     """What all purposes share: the connections, and the watch over them."""
 
     name: str
-    health: StoreHealth
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The answers to `commands`, error replies among them as ResponseErrors. Raises StoreUnavailable."""
@@ -70,19 +67,14 @@ class Shared(Protocol):
         """The messages of a channel, as Messages has it."""
         ...
 
-    def probe(self) -> None:
-        """Look in the background whether the server is back."""
-        ...
-
 
 class Redis:
     """The server, asked for one purpose. Its use is told above."""
 
-    def __init__(self, server: Shared, purpose: Purpose, prefix: str, circuit: Circuit) -> None:
-        self.purpose = purpose
-        self.circuit = circuit
+    def __init__(self, server: Shared, guard: Guard, prefix: str) -> None:
         self._server = server
-        self._prefix = f"{prefix}{purpose}:"
+        self._guard = guard
+        self._prefix = f"{prefix}{guard.purpose}:"
 
     def key(self, name: str) -> str:
         """What the key or channel `name` of this purpose is called on the server."""
@@ -119,41 +111,20 @@ class Redis:
 
     async def scan(self, pattern: str, piece: int) -> AsyncIterator[list[bytes]]:
         """The keys that match `pattern`, while each server looks at about `piece` of all at a time."""
-        self._admitted()
-        for ask in await self._watched(self._server.nodes()):
+        for ask in await self._guard.watch(self._server.nodes):
             cursor: bytes = b"0"
             while True:
                 commands = [("SCAN", cursor, "MATCH", pattern, "COUNT", piece)]
-                [[cursor, found]] = self._granted(commands, await self._watched(ask(commands)))
+                [[cursor, found]] = self._granted(commands, await self._guard.watch(functools.partial(ask, commands)))
                 yield found
                 if cursor == b"0":
                     break
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        self._admitted()
-        answers = await self._watched(self._server.ask(commands))
-        if self._server.health.is_down(self.purpose) and _has_written(commands, answers):
-            self._server.health.wrote(self.purpose)
+        answers = await self._guard.watch(functools.partial(self._server.ask, commands))
+        if _has_written(commands, answers):
+            self._guard.wrote()
         return answers
-
-    def _admitted(self) -> None:
-        if self.circuit.state() != "closed":  # callers are no probes: those may wait for nothing
-            self._server.health.failed(self.purpose)
-            raise StoreUnavailable(f"{self._server.name} is left alone for a moment: it did not answer as it should")
-
-    async def _watched(self, work: Awaitable[T]) -> T:
-        """What `work` gives, known to the breaker."""
-        try:
-            result = await work
-        except StoreUnavailable as error:
-            self.circuit.failed(0)
-            self._server.health.failed(self.purpose)
-            if self.circuit.state() != "closed":
-                self._server.health.down(self.purpose, str(error))
-                self._server.probe()
-            raise
-        self.circuit.succeeded(0)
-        return result
 
     def _granted(self, commands: Sequence[Command], answers: list[Any]) -> list[Any]:
         for command, answer in zip(commands, answers, strict=True):
@@ -163,10 +134,7 @@ class Redis:
 
     def _refused(self, command: Command, error: ResponseError) -> StoreUnavailable:
         refusal = refused(self._server.name, str(command[0]), error)
-        health = self._server.health
-        if code_of(error) in REFUSALS:
-            health.down(self.purpose, str(refusal), passing=True)
-        health.failed(self.purpose)
+        self._guard.refused(refusal, passing=code_of(error) in REFUSALS)
         return refusal
 
 

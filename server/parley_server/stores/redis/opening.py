@@ -105,10 +105,13 @@ class Opener:
 
 
 def _context(tls: RedisTls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except ssl.SSLError as error:
+        raise OSError(f"the certificates of redis.tls cannot be used: {error.reason or error}") from error
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
     return context

@@ -1,12 +1,10 @@
 """The Redis server, or servers, that this process shares with others: one set of connections, and the watch over them.
 
-It is watched per purpose by breakers, which open when answers fail to come, and all at once when they come too slowly.
-While any is open the server is asked for a sign of life every now and then, in the background.
+Beside what guards do, it watches how long answers take: a server that is slow for everybody is left alone as well.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,7 +13,7 @@ from typing import Any, TypeVar
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from parley_server.core.circuit import Circuit, CircuitPolicy
+from parley_server.stores.guard import Guards
 from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
 from parley_server.stores.keyvalue import StoreUnavailable
 from parley_server.stores.redis.cluster import Cluster
@@ -28,9 +26,7 @@ from parley_server.stores.settings import RedisSettings
 
 T = TypeVar("T")
 
-_BREAKER = CircuitPolicy(failures=3, ratio=0.5, fewest=20, window=10, cool=0.25, cap=0.5)
 _SLOW = 2  # slow writes in a row, beyond one for each connection, that make a server slow
-_LEAST = 0.01  # seconds between two probes
 _UNAVAILABLE = (RedisError, OSError, TimeoutError)
 
 
@@ -44,7 +40,6 @@ class RedisServer:
         self, settings: RedisSettings, health: StoreHealth, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.name = settings.name
-        self.health = health
         self._settings = settings
         self._clock = clock
         self._opener = Opener(settings)
@@ -54,9 +49,9 @@ class RedisServer:
         else:
             self._wire = self._lanes(self._opener.primary)
         self._subscriber = Subscriber(self._for_messages)
-        self._prober: asyncio.Task[None] | None = None
         self._slow = 0
-        self._faces = {purpose: Redis(self, purpose, settings.prefix, Circuit(_BREAKER, clock)) for purpose in PURPOSES}
+        self._guards = Guards(settings.name, self._ping, health, clock)
+        self._faces = {purpose: Redis(self, self._guards[purpose], settings.prefix) for purpose in PURPOSES}
 
     def redis(self, purpose: Purpose) -> Redis:
         """The server, asked for `purpose`."""
@@ -64,16 +59,11 @@ class RedisServer:
 
     async def start(self) -> None:
         """Find out whether the server is there. It need not be."""
-        try:
-            await self._ping()
-        except StoreUnavailable as error:
-            self._leave_alone(error)
+        await self._guards.start()
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._prober is not None:
-            self._prober.cancel()
-            await asyncio.gather(self._prober, return_exceptions=True)
+        await self._guards.aclose()
         await self._subscriber.aclose()
         await self._wire.aclose()
 
@@ -91,30 +81,6 @@ class RedisServer:
     def listen(self, channel: str) -> AsyncIterator[bytes | None]:
         """The messages of a channel, as Messages has it."""
         return self._subscriber.listen(channel)
-
-    def probe(self) -> None:
-        """Look in the background whether the server is back, until all breakers are closed."""
-        if self._prober is None or self._prober.done():
-            self._prober = asyncio.create_task(self._probe())
-
-    async def _probe(self) -> None:
-        while waiting := [face for face in self._faces.values() if face.circuit.state() != "closed"]:
-            await asyncio.sleep(max(min(face.circuit.wait() for face in waiting), _LEAST))
-            tickets = [(face, face.circuit.admit()) for face in waiting]
-            try:
-                await self._ping()
-                back = True
-            except StoreUnavailable:
-                back = False
-            for face, ticket in tickets:
-                if ticket is None:
-                    continue
-                if not back:
-                    face.circuit.failed(ticket)
-                    continue
-                face.circuit.succeeded(ticket)
-                if face.circuit.state() == "closed":
-                    self.health.up(face.purpose)
 
     async def _ping(self) -> None:
         begun = self._clock()
@@ -148,11 +114,4 @@ class RedisServer:
         self._slow += 1
         if self._slow >= _SLOW + self._settings.connections:
             self._slow = 0
-            self._leave_alone(StoreUnavailable(f"{self.name} answers only after {seconds:.2g} s"))
-
-    def _leave_alone(self, why: StoreUnavailable) -> None:
-        for face in self._faces.values():
-            if face.circuit.state() == "closed":
-                face.circuit.shut(_BREAKER.cool)
-                self.health.down(face.purpose, str(why))
-        self.probe()
+            self._guards.leave_alone(StoreUnavailable(f"{self.name} answers only after {seconds:.2g} s"))

@@ -1,30 +1,39 @@
 """One SQLite file: a thread that writes, one that reads, and the tables of all stores in it.
 
-    database = Database(path, {"values": (CREATE_1, ALTER_2)})       # numbered from 1; only ever added to
-    await database.write(lambda db: db.execute("insert …", (…)))     # its return value; all or nothing
-    await database.read(lambda db: db.execute("select …").fetchall())
+    database = Database(path, health, time.monotonic)
+    database.register("values", (CREATE_1, ALTER_2))                 # before start(); steps are only ever added
+    table = database.table("cache")                                  # asked for one purpose: with its breaker
+    await table.write(lambda db: db.execute("insert …", (…)))        # what it returns; all or nothing
+    await table.read(lambda db: db.execute("select …").fetchall())
 
-Several processes may open the same file, on a local disk: network file systems do not lock as SQLite needs it.
+What waits to be written is written together, in one transaction. Whatever goes wrong is StoreUnavailable, and may have
+been done all the same. Several processes may open the same file, on a local disk: network file systems do not lock as
+SQLite needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from parley_server.stores.guard import Guard, Guards
+from parley_server.stores.health import Purpose, StoreHealth
 from parley_server.stores.keyvalue import StoreUnavailable
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 
 _TOGETHER = 500  # writes in one transaction at most
-_BUSY = 2.0  # seconds to wait for another process's transaction
+_BUSY = 0.8  # seconds to wait for other processes' transactions
+_WITHIN = 1.0  # seconds that a request may take: a disk that hangs must not hang calls
+_START = 30.0  # the same of migrations
 _MIGRATIONS = "create table if not exists migrations (store text primary key, version integer not null) strict"
 
 
@@ -72,7 +81,8 @@ class _Thread:
             except sqlite3.Error as error:
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
-                future.get_loop().call_soon_threadsafe(_settle, future, result)
+                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                    future.get_loop().call_soon_threadsafe(_settle, future, result)
         if db is not None:
             db.close()
 
@@ -127,59 +137,96 @@ def _settle(future: asyncio.Future[Any], result: Any) -> None:
 
 
 class Database:
-    """The file at `path`, made if need be, between `start()` and `aclose()`. `migrations`: by store, oldest first."""
+    """The file at `path`, made if need be, between `start()` and `aclose()`."""
 
-    def __init__(self, path: Path, migrations: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, path: Path, health: StoreHealth, clock: Callable[[], float], *, max_bytes: int = 1024**4
+    ) -> None:
         self.path = path
-        self._migrations = migrations
+        self._max_bytes = max_bytes
+        self._migrations: dict[str, Sequence[str]] = {}
+        self._guards = Guards(f"the database {path}", self._ping, health, clock)
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
+
+    def register(self, store: str, steps: Sequence[str]) -> None:
+        """The statements that make the tables of `store` what they are: numbered from 1, oldest first."""
+        self._migrations[store] = steps
+
+    def table(self, purpose: Purpose) -> Table:
+        """The database, asked for `purpose`."""
+        return Table(self, self._guards[purpose])
 
     async def start(self) -> None:
         """Open it and bring its tables up to date. Raises StoreUnavailable."""
         try:
             await asyncio.to_thread(self.path.parent.mkdir, parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreUnavailable(f"{self.path} cannot be made: {error.strerror}") from error
+            raise StoreUnavailable(f"the database {self.path} cannot be made: {error.strerror}") from error
         self._writer = _Thread("writer", self.path, writes=True)
         self._reader = _Thread("reader", self.path, writes=False)
-        await self.write(functools.partial(_migrate, path=self.path, migrations=self._migrations))
+        await self.write(self._migrate, within=_START)
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns: a transaction, shared with whatever else waits. Raises StoreUnavailable.
-
-        It runs on another thread, and is done even if the caller goes away.
-        """
-        return await self._do(self._writer, work)
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, within: float = _WITHIN) -> T:
+        """What `work` returns, run on another thread, in a transaction. Raises StoreUnavailable."""
+        return await self._do(self._writer, work, within)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What `work` returns, which only reads; on another thread. Raises StoreUnavailable."""
-        return await self._do(self._reader, work)
+        """What `work` returns, which only reads, run on another thread. Raises StoreUnavailable."""
+        return await self._do(self._reader, work, _WITHIN)
 
     async def aclose(self) -> None:
         """Close the file once all that was asked is done."""
+        await self._guards.aclose()
         threads, self._writer, self._reader = (self._writer, self._reader), None, None
         for thread in threads:
             if thread is not None:
                 await asyncio.to_thread(thread.stop)
 
-    async def _do(self, thread: _Thread | None, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _do(self, thread: _Thread | None, work: Callable[[sqlite3.Connection], T], within: float) -> T:
         if thread is None:
-            raise StoreUnavailable(f"{self.path} is not open")
+            raise StoreUnavailable(f"the database {self.path} is not open")
         try:
-            result: T = await thread.do(work)
+            async with asyncio.timeout(within):
+                result: T = await thread.do(work)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"the database {self.path} takes more than {within:g} s") from error
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the database {self.path} cannot be used: {error}") from error
         return result
 
+    async def _ping(self) -> None:
+        await self.write(lambda db: db.execute("update migrations set version = version where false"))
 
-def _migrate(db: sqlite3.Connection, path: Path, migrations: Mapping[str, Sequence[str]]) -> None:
-    db.execute(_MIGRATIONS)
-    for store, steps in migrations.items():
-        row = db.execute("select version from migrations where store = ?", (store,)).fetchone()
-        there = 0 if row is None else row[0]
-        if there > len(steps):
-            raise StoreUnavailable(f"the database {path} was made by a later version: its {store} are of {there}")
-        for step in steps[there:]:
-            db.execute(step)
-        db.execute("insert or replace into migrations values (?, ?)", (store, len(steps)))
+    def _migrate(self, db: sqlite3.Connection) -> None:
+        page = db.execute("pragma page_size").fetchone()[0]
+        db.execute(f"pragma max_page_count = {self._max_bytes // page}")
+        db.execute(_MIGRATIONS)
+        for store, steps in self._migrations.items():
+            row = db.execute("select version from migrations where store = ?", (store,)).fetchone()
+            there = 0 if row is None else row[0]
+            if there > len(steps):
+                raise StoreUnavailable(
+                    f"the database {self.path} was made by a later version of Parley: its {store} are of version "
+                    f"{there}, and {len(steps)} is the last that this one knows"
+                )
+            for step in steps[there:]:
+                db.execute(step)
+            db.execute("insert or replace into migrations values (?, ?)", (store, len(steps)))
+
+
+class Table:
+    """The database, asked for one purpose."""
+
+    def __init__(self, database: Database, guard: Guard) -> None:
+        self.purpose = guard.purpose
+        self._database = database
+        self._guard = guard
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, run on another thread, in a transaction. Raises StoreUnavailable."""
+        return await self._guard.watch(functools.partial(self._database.write, work))
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, which only reads, run on another thread. Raises StoreUnavailable."""
+        return await self._guard.watch(functools.partial(self._database.read, work))
