@@ -84,7 +84,7 @@ class Gateway:
         self.gauges.add("stores_down", lambda: len(self.stores.health.degraded))
         self.gauges.add("store_failures", lambda: self.stores.health.failures)
         self.gauges.add("config_revision", lambda: self._revision)
-        self.gauges.add("config_refused", lambda: self._refused)
+        self.gauges.add("config_refused", lambda: int(self._refused))
 
     @property
     def open_upstream(self) -> int:
@@ -112,6 +112,7 @@ class Gateway:
             await self.stores.aclose()
             raise
         await self._server.start()
+        self._telemetry.observe(self.gauges)
         if self._admin is not None:
             self._admin.start()
             self._admin.serve(True)

@@ -202,9 +202,11 @@ class Resume(Section):
 
 
 class Telemetry(Section):
-    """Traces over OTLP. Endpoint, headers and sampler are read from the standard OTEL_* variables."""
+    """Traces and metrics over OTLP. Endpoints, headers, sampler, intervals are those of the OTEL_* variables."""
 
-    enabled: bool = Field(False, description="Send traces. On by itself if an OTLP endpoint variable is set.")
+    enabled: bool = Field(False, description="Send them. On by itself if an OTLP endpoint variable is set.")
+    traces: bool = Field(True, description="Send traces; not if OTEL_TRACES_EXPORTER is none.")
+    metrics: bool = Field(True, description="Send metrics; not if OTEL_METRICS_EXPORTER is none.")
     protocol: Literal["grpc", "http/protobuf"] = Field(
         "grpc", description="OTLP protocol; OTEL_EXPORTER_OTLP_PROTOCOL unless set here."
     )

@@ -28,6 +28,8 @@ NEEDS_RESTART = (
     "admin.address",
     "admin.stalled_after",
     "telemetry.enabled",
+    "telemetry.traces",
+    "telemetry.metrics",
     "telemetry.protocol",
     "telemetry.service_name",
     "resume.window",

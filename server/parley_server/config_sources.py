@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 _PREFIX = "PARLEY_"
+_SIGNALS = ("traces", "metrics")  # of OpenTelemetry
 
 
 class ConfigError(Exception):
@@ -95,8 +96,13 @@ def standard_telemetry(environ: Mapping[str, str]) -> dict[str, Any]:
         return next((environ[name] for name in names if environ.get(name)), "")
 
     found: dict[str, Any] = {}
-    if first("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+    everything = first("OTEL_EXPORTER_OTLP_ENDPOINT")
+    ends = {signal: everything or first(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") for signal in _SIGNALS}
+    if any(ends.values()):
         found["enabled"] = environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+    for signal, end in ends.items():  # not to where nobody said that somebody listens
+        if environ.get(f"OTEL_{signal.upper()}_EXPORTER") == "none" or (any(ends.values()) and not end):
+            found[signal] = False
     if protocol := first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         found["protocol"] = protocol
     if name := first("OTEL_SERVICE_NAME"):

@@ -1,12 +1,13 @@
 """Sets up OpenTelemetry and logging; everything else gets a tracer handed in, and logs through structlog.
 
-Endpoint, headers, certificates, sampler, queue sizes and further resource attributes come from the standard OTEL_*
-variables, which the SDK reads itself. Spans leave on a thread of their own, from a bounded queue: while no collector
-can be reached, calls go on as ever and the newest spans win.
+Endpoint, headers, certificates, sampler, queue sizes, intervals and further resource attributes come from the standard
+OTEL_* variables, which the SDK reads itself. Spans leave on a thread of their own, from a bounded queue: while no
+collector can be reached, calls go on as ever and the newest spans win. Metrics are those of `metrics.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -14,19 +15,26 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
-from parley_server import __version__
+from parley_server import __version__, metrics
+from parley_server.core.gauges import Gauges
 from parley_server.core.scrub import scrub
 
 _SCOPE = "parley"
 _STOP = 1.0  # seconds for the exporting thread to notice that its time is up
 _LIBRARIES = ("grpc", "asyncio", "opentelemetry", "urllib3")  # loud below WARNING, and not about us
+
+log = structlog.get_logger(_SCOPE)
 
 
 class Settings(Protocol):
@@ -34,6 +42,10 @@ class Settings(Protocol):
 
     @property
     def enabled(self) -> bool: ...
+    @property
+    def traces(self) -> bool: ...
+    @property
+    def metrics(self) -> bool: ...
     @property
     def protocol(self) -> Literal["grpc", "http/protobuf"]: ...
     @property
@@ -56,37 +68,73 @@ class _Exporter(SpanExporter):
             self._inner.shutdown()  # ends the waits between tries, too
 
 
-class Telemetry:
-    """`tracer` is None while tracing is off: then no layer that traces is built at all."""
+class _Traces:
+    """Spans on their way out."""
 
-    def __init__(self, provider: TracerProvider | None, exporter: SpanExporter | None = None) -> None:
-        self._provider = provider
-        self._exporter = exporter
-        self.tracer: Tracer | None = None if provider is None else provider.get_tracer(_SCOPE, __version__)
+    def __init__(self, resource: Resource, protocol: str) -> None:
+        self._exporter = _Exporter(GrpcExporter() if protocol == "grpc" else HttpExporter())
+        self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its own exit hook has no limit
+        self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
 
     def shutdown(self, timeout: float) -> None:
-        """Send what is queued, for at most `timeout` seconds, and stop. Blocks; what is not sent by then is lost."""
-        if self._provider is None or self._exporter is None:
-            return
-        flushing = threading.Thread(target=self._provider.shutdown, name="telemetry-shutdown", daemon=True)
+        """Send what is queued, for at most `timeout` seconds, and stop."""
+        flushing = threading.Thread(target=self.provider.shutdown, name="telemetry-shutdown", daemon=True)
         flushing.start()
         flushing.join(timeout)
         if flushing.is_alive():
             self._exporter.shutdown()
             flushing.join(_STOP)
-            structlog.get_logger(_SCOPE).warning("spans were lost: the collector did not take them", seconds=timeout)
-        self._provider = None
+            log.warning("spans were lost: the collector did not take them", seconds=timeout)
+
+
+class _Metrics:
+    """Numbers that are looked up and sent at intervals."""
+
+    def __init__(self, resource: Resource, protocol: str) -> None:
+        reader = PeriodicExportingMetricReader(GrpcMetrics() if protocol == "grpc" else HttpMetrics())
+        self.provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+
+    def shutdown(self, timeout: float) -> None:
+        """Look and send once more, for at most `timeout` seconds, and stop."""
+        try:
+            self.provider.shutdown(timeout * 1000.0)
+        except Exception as error:  # the SDK has one class for all that may go wrong there
+            log.warning("the last metrics were lost", error=scrub(str(error)))
+
+
+class Telemetry:
+    """`tracer` is None while tracing is off: then no layer that traces is built at all."""
+
+    def __init__(self, traces: _Traces | None = None, metrics: _Metrics | None = None) -> None:
+        self._traces = traces
+        self._metrics = metrics
+        self.tracer: Tracer | None = None if traces is None else traces.provider.get_tracer(_SCOPE, __version__)
+
+    def observe(self, gauges: Gauges) -> None:
+        """Export what `gauges` says, as seen by the running event loop."""
+        if self._metrics is not None:
+            metrics.observe(self._metrics.provider.get_meter(_SCOPE, __version__), gauges, asyncio.get_running_loop())
+
+    def shutdown(self, timeout: float) -> None:
+        """Send what is there, for at most `timeout` seconds, and stop. Blocks; what is not sent by then is lost."""
+        parts = [part for part in (self._traces, self._metrics) if part is not None]
+        self._traces = self._metrics = None
+        ends = [threading.Thread(target=part.shutdown, args=(timeout,), daemon=True) for part in parts]
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join(timeout + 2 * _STOP)
 
 
 def start(settings: Settings) -> Telemetry:
-    """Tracing as configured. Never waits for a collector."""
+    """Traces and metrics as configured. Never waits for a collector."""
     if not settings.enabled:
-        return Telemetry(None)
-    exporter = _Exporter(GrpcExporter() if settings.protocol == "grpc" else HttpExporter())
+        return Telemetry()
     resource = Resource.create({"service.name": settings.service_name, "service.version": __version__})
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its own exit hook would wait without limit
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    return Telemetry(provider, exporter)
+    return Telemetry(
+        _Traces(resource, settings.protocol) if settings.traces else None,
+        _Metrics(resource, settings.protocol) if settings.metrics else None,
+    )
 
 
 def log_to_stderr(level: str, format: Literal["console", "json"]) -> None:

@@ -1,4 +1,4 @@
-"""A collector that takes the gateway's spans and counts them. `sink PORT`
+"""A collector that takes what the gateway sends and counts the spans. `sink PORT`
 
 `/parley.bench.Sink/Spans` answers how many have come, as decimal digits.
 """
@@ -13,6 +13,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 SPANS = "/parley.bench.Sink/Spans"
+_TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 class Sink(grpc.GenericRpcHandler):
@@ -22,7 +23,8 @@ class Sink(grpc.GenericRpcHandler):
         self._spans = 0
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        return grpc.unary_unary_rpc_method_handler(self._tell if details.method == SPANS else self._take)
+        handlers = {SPANS: self._tell, _TRACES: self._take}
+        return grpc.unary_unary_rpc_method_handler(handlers.get(details.method, _pass))
 
     def _take(self, body: bytes, _context: grpc.ServicerContext) -> bytes:
         export = ExportTraceServiceRequest.FromString(body)
@@ -31,6 +33,10 @@ class Sink(grpc.GenericRpcHandler):
 
     def _tell(self, _body: bytes, _context: grpc.ServicerContext) -> bytes:
         return b"%d" % self._spans
+
+
+def _pass(_body: bytes, _context: grpc.ServicerContext) -> bytes:
+    return b""  # metrics
 
 
 def spans(address: str) -> int:

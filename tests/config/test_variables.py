@@ -145,5 +145,19 @@ def test_standard_telemetry_variables() -> None:
     http = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://h", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
     assert load("", http).telemetry.protocol == "http/protobuf"
     assert not load("", http | {"OTEL_SDK_DISABLED": "true"}).telemetry.enabled
+    traces, metrics = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    for environ, sent in (
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h"}, (True, True)),
+        ({traces: "http://h"}, (True, False)),
+        ({metrics: "http://h"}, (False, True)),
+        ({traces: "http://h", metrics: "http://h"}, (True, True)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_METRICS_EXPORTER": "none"}, (True, False)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_TRACES_EXPORTER": "none"}, (False, True)),
+    ):
+        found = load("", environ).telemetry
+        assert (found.enabled, found.traces, found.metrics) == (True, *sent), environ
+    assert load("telemetry: {metrics: true}", {traces: "http://h"}).telemetry.metrics
+    by_file = load("telemetry: {enabled: true}", {}).telemetry
+    assert (by_file.traces, by_file.metrics) == (True, True)
     assert not load("telemetry: {enabled: false}", http).telemetry.enabled
     assert not load("", http | {"PARLEY_TELEMETRY__ENABLED": "false"}).telemetry.enabled

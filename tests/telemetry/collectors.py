@@ -1,4 +1,4 @@
-"""Collectors on real sockets: they take OTLP and keep the spans."""
+"""Collectors on real sockets: they take OTLP and keep the spans and the metrics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import grpc
 from aiohttp import web
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
@@ -22,6 +24,19 @@ class Collected:
     def __init__(self) -> None:
         self.requests: list[trace_service_pb2.ExportTraceServiceRequest] = []
         self.headers: list[dict[str, str]] = []
+        """Of the requests with spans."""
+        self.measured: list[metrics_service_pb2.ExportMetricsServiceRequest] = []
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """By name, the last that came of each."""
+        resources = [resource for request in self.measured for resource in request.resource_metrics]
+        return {one.name: one for resource in resources for scope in resource.scope_metrics for one in scope.metrics}
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The values of all that are one number each."""
+        return {name: _number(metric) for name, metric in self.metrics.items()}
 
     @property
     def spans(self) -> list[Span]:
@@ -51,6 +66,25 @@ def _value(value: AnyValue) -> Any:
             return None
 
 
+def _number(metric: Metric) -> float:
+    [point] = (metric.gauge if metric.HasField("gauge") else metric.sum).data_points
+    return float(point.as_int if point.WhichOneof("value") == "as_int" else point.as_double)
+
+
+class _MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def __init__(self, collected: Collected, stall: threading.Event | None) -> None:
+        self._collected = collected
+        self._stall = stall
+
+    def Export(
+        self, request: metrics_service_pb2.ExportMetricsServiceRequest, context: grpc.ServicerContext
+    ) -> metrics_service_pb2.ExportMetricsServiceResponse:
+        if self._stall is not None:
+            self._stall.wait(30)
+        self._collected.measured.append(request)
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
 class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self, collected: Collected, stall: threading.Event | None) -> None:
         self._collected = collected
@@ -74,6 +108,8 @@ def grpc_collector(*, stalled: bool = False) -> Iterator[tuple[str, Collected]]:
     server = grpc.server(futures.ThreadPoolExecutor(2))
     add_servicer: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server  # untyped
     add_servicer(_Servicer(collected, stall), server)
+    add_servicer = metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server
+    add_servicer(_MetricsServicer(collected, stall), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -96,8 +132,15 @@ async def http_collector() -> AsyncIterator[tuple[str, Collected]]:
         body = trace_service_pb2.ExportTraceServiceResponse().SerializeToString()
         return web.Response(body=body, content_type="application/x-protobuf")
 
+    async def measure(request: web.Request) -> web.Response:
+        assert request.content_type == "application/x-protobuf"
+        body = await request.read()
+        collected.measured.append(metrics_service_pb2.ExportMetricsServiceRequest.FromString(body))
+        return web.Response(body=b"", content_type="application/x-protobuf")
+
     app = web.Application()
     app.router.add_post("/v1/traces", export)
+    app.router.add_post("/v1/metrics", measure)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

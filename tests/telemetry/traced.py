@@ -29,6 +29,8 @@ class Settings:
     """The settings of telemetry."""
 
     enabled: bool = True
+    traces: bool = True
+    metrics: bool = False
     protocol: Literal["grpc", "http/protobuf"] = "grpc"
     service_name: str = "parley"
 
