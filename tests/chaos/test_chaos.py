@@ -20,7 +20,7 @@ from parley import v1
 from tests.chaos.table import POLICIES, Cell, Mode, cells
 from tests.contract.cases.openai_chat import Compatible
 from tests.contract.said import Call, Said
-from tests.faults.faults import beginning, end
+from tests.faults.plays import beginning, end
 from tests.gateway.inspected import inspect
 from tests.gateway.process import Gateway, ask, config, gateway
 from tests.upstream import Exchange, Script, Upstream, in_turn, scripted

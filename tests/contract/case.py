@@ -4,28 +4,54 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from parley import v1
 from parley.fold import fold
 from parley_server.core.errors import GatewayError
 from parley_server.core.target import Target
-from parley_server.dialects.base import ChatDialect
+from parley_server.dialects.base import ChatDialect, HttpCall
+from parley_server.dialects.steps import Ask, Heard, Listen, SteppedChat
 from tests.contract.said import Lack, Said, Turn, turn_of
+from tests.contract.talk import Hearing, Talk, converse
 from tests.upstream import Exchange, Request
 
 UNKNOWN: dict[str, Any] = {"kind": "new", "values": [1, None, "x"]}
 """What the unknown field `zz_unknown` holds that tests add everywhere."""
+NOTHING = Said()
+QUESTION = v1.ChatRequest(messages=[v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text="Hello")])])
+
+Mode = Literal["unary", "stream"]
+Bearing = Literal["vital", "detour", "patient", "help", "spare"]
+"""What becomes of a turn if one of its calls goes wrong.
+
+vital: it fails. detour: another call does as well, unless this one has said what is wrong. patient: it is made again
+for a while. help: the turn does without, unless the key is refused. spare: it does without, and does not wait either.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of the calls that a turn takes, by a name that `Case.step` gives its requests."""
+
+    name: str
+    mode: Mode
+    """Whether its answer is a stream."""
+    bearing: Bearing = "vital"
 
 
 class Case(ABC):
-    """One dialect and its wire. Events are parsed JSON, or bytes that go as they are."""
+    """One dialect and its wire. Events are parsed JSON, or bytes that go as they are.
+
+    A turn takes one call, unless `carries` and `aside` say otherwise: then one of its calls is answered with what was
+    said, as a body or a stream, and the others are too, with something else.
+    """
 
     name: str
-    dialect: ChatDialect
+    dialect: ChatDialect | SteppedChat
     target: Target
     lacks: frozenset[Lack] = frozenset()
     content_type = "text/event-stream"
@@ -50,6 +76,17 @@ class Case(ABC):
     @abstractmethod
     def frame(self, event: Any) -> bytes:
         """An event on the wire."""
+
+    def carries(self, call: HttpCall | Request) -> bool:
+        """Whether the answer to this call, if it is no stream, is `body`."""
+        return True
+
+    def aside(self, call: HttpCall | Request, said: Said) -> Any:
+        """What another call is answered with in a turn that says `said`, as parsed JSON."""
+        raise AssertionError(f"{self} takes one call, not {call.method} {call.path}")
+
+    goes_on = False
+    """A stream that breaks off is made good by other calls."""
 
     def enough(self, said: Said) -> int:
         """How many events of `said` are an answer: the end of the connection behind them is its end."""
@@ -97,7 +134,16 @@ class Case(ABC):
         if self.streams(exchange.request):
             await exchange.stream(*self.stream(said), content_type=self.content_type)
         else:
-            await exchange.answer(200, self.whole(said), {"content-type": "application/json"})
+            body = self.whole(said) if self.carries(exchange.request) else dump(self.aside(exchange.request, said))
+            await exchange.answer(200, body, {"content-type": "application/json"})
+
+    def steps(self, mode: Mode) -> tuple[Step, ...]:
+        """The calls of a turn that can go wrong."""
+        return (Step("", mode),)
+
+    def step(self, request: Request) -> str:
+        """Which of them a request is; anything else for one that does not count."""
+        return ""
 
     # -------------------------------------------------------------------------------------------------- the way back
 
@@ -148,17 +194,41 @@ class Case(ABC):
             found = replace(found, text="")
         return replace(found, calls=found.calls[:1]) if "parallel_calls" in self.lacks else found
 
-    def decoded(self, pieces: Sequence[bytes]) -> v1.ChatResponse:
-        """What a stream that arrives in `pieces` folds to."""
-        return fold(self.heard(pieces))
+    # -------------------------------------------------------------------------------------------------- what is made
 
-    def heard(self, pieces: Sequence[bytes]) -> list[v1.StreamChatResponse]:
-        """The events that framing and decoder make of a stream that arrives in `pieces`."""
-        framing, decoder = self.dialect.framing(), self.dialect.decoder(self.target)
-        found: list[v1.StreamChatResponse] = []
-        for piece in pieces:
-            found += decoder.feed(framing.feed(piece))
-        return found + decoder.feed(framing.finish()) + decoder.finish()
+    def call(self, request: v1.ChatRequest, *, stream: bool = False) -> HttpCall:
+        """The call that asks for `request`: the one of the turn that has a body."""
+        steps = converse(self.dialect, request, self.target, stream=stream)
+        step = next(steps)
+        while isinstance(step, Ask | Listen) and not step.call.body:
+            step = steps.send(Heard(200, {}, dump(self.aside(step.call, NOTHING))))
+        assert isinstance(step, Ask | Listen)
+        return step.call
+
+    def answered(self, body: bytes) -> v1.ChatResponse:
+        """What a turn comes to whose answer is `body`."""
+        talk = self._talk(lambda call: body if self.carries(call) else dump(self.aside(call, NOTHING)), stream=False)
+        assert talk.advance() is None
+        assert talk.result is not None
+        return talk.result
+
+    def decoded(self, pieces: Sequence[bytes], said: Said = NOTHING) -> v1.ChatResponse:
+        """What a turn folds to whose stream arrives in `pieces`. `said` is for the calls beside it."""
+        return fold(self.heard(pieces, said))
+
+    def heard(self, pieces: Sequence[bytes], said: Said = NOTHING) -> list[v1.StreamChatResponse]:
+        """The events of a turn whose stream arrives in `pieces`."""
+        hearing = self.hearing(said)
+        found = [event for piece in pieces for event in hearing.feed(piece)]
+        return found + hearing.finish()
+
+    def hearing(self, said: Said, spoil: Callable[[Any], Any] = lambda body: body) -> Hearing:
+        """A turn up to its stream. `spoil` makes something else of what the calls beside it are answered with."""
+        talk = self._talk(lambda call: dump(spoil(self.aside(call, said))), stream=True)
+        return Hearing(talk, self.dialect, self.target)
+
+    def _talk(self, answer: Callable[[HttpCall], bytes], *, stream: bool) -> Talk:
+        return Talk(converse(self.dialect, QUESTION, self.target, stream=stream), answer)
 
 
 def dump(value: Any) -> bytes:

@@ -25,6 +25,8 @@ Lack = Literal[
     "broken_stream",  # errors inside a stream
     "end_marker",  # an event that ends a stream, whatever becomes of the connection
     "strange_events",  # room for events of unknown kinds
+    "unreadable_events",  # events that cannot be read: any text is one
+    "carriage_returns",  # in a stream, whose lines they end
 ]
 """What a wire format may have no words for."""
 
@@ -137,6 +139,7 @@ def pieces(text: str, size: int = 3) -> Iterator[str]:
 _CHARACTERS = st.characters(codec="utf-8")
 texts = st.text(_CHARACTERS, max_size=24).map(lambda text: text if not text or text.strip() else f"{text}.")
 """Any text, astral characters and controls included; white space alone says nothing to most APIs, so never that."""
+_in_lines = texts.map(lambda text: text.replace("\r", "\n"))
 _words = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyz0123456789_"), min_size=1, max_size=12)
 _values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(_CHARACTERS, max_size=8),
@@ -160,7 +163,7 @@ def sayings(draw: st.DrawFn, lacks: frozenset[Lack]) -> Said:
         calls = tuple(Call(f"call_{id}", f"f_{draw(_words)}", draw(arguments)) for id in ids)
     if not calls and "refusal" not in lacks:
         refusal = draw(st.just("") | texts)
-    text = "" if calls and "text_with_calls" in lacks else draw(texts)
+    text = "" if calls and "text_with_calls" in lacks else draw(_in_lines if "carriage_returns" in lacks else texts)
     return Said(
         text=text,
         reasoning="" if "reasoning" in lacks else draw(st.just("") | texts),

@@ -17,10 +17,6 @@ from tests.contract.cases import DIALECTS, cases
 from tests.contract.cases.openai_chat import OpenAI
 from tests.contract.said import Said, heard, turn_of
 
-CONVERSATIONS = {
-    "replicate": "an answer takes several calls, so there is no one body and no one stream to put on a wire"
-}
-"""Dialects that chat in another form, and why this suite cannot ask them; their own tests drive them step by step."""
 VERBS = ("encode", "decode", "decoder", "error")
 
 
@@ -34,7 +30,7 @@ def test_every_dialect_that_chats_has_a_case() -> None:
     shared = {"base", "steps"}
     names = {module.name for module in pkgutil.iter_modules(parley_server.dialects.__path__)} - shared
     found = {name for name in names if chatting(import_module(f"parley_server.dialects.{name}"))}
-    assert found == (set(DIALECTS) - {"acorn"}) | CONVERSATIONS.keys()
+    assert found == set(DIALECTS) - {"acorn"}
 
 
 def test_names_of_cases_tell_them_apart() -> None:

@@ -110,7 +110,7 @@ def well_formed(events: Sequence[v1.StreamChatResponse]) -> None:
 @given(data=st.data())
 def test_a_whole_answer_says_what_was_said(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
-    check(case, said, case.dialect.decode(case.whole(said), case.target))
+    check(case, said, case.answered(case.whole(said)))
 
 
 @every_case
@@ -118,11 +118,11 @@ def test_a_whole_answer_says_what_was_said(case: Case, data: st.DataObject) -> N
 @given(data=st.data())
 def test_a_stream_cut_anywhere_folds_to_the_whole_answer(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
-    events = case.heard(split(data, b"".join(case.stream(said))))
+    events = case.heard(split(data, b"".join(case.stream(said))), said)
     well_formed(events)
     folded = fold(events)
     check(case, said, folded)
-    assert folded == case.dialect.decode(case.whole(said), case.target)
+    assert folded == case.answered(case.whole(said))
 
 
 @every_case
@@ -130,7 +130,7 @@ def test_a_stream_cut_anywhere_folds_to_the_whole_answer(case: Case, data: st.Da
 def test_characters_cut_in_the_midst_stay_whole(case: Case, size: int) -> None:
     said = the(case, RICH)
     body = b"".join(case.stream(said))
-    check(case, said, case.decoded([body[start : start + size] for start in range(0, len(body), size)]))
+    check(case, said, case.decoded([body[start : start + size] for start in range(0, len(body), size)], said))
 
 
 @every_case
@@ -143,7 +143,7 @@ def test_a_prefix_is_interrupted_and_never_an_answer(case: Case, data: st.DataOb
     body, whole = b"".join(writes), b"".join(writes[: case.enough(said)])
     end = data.draw(st.integers(0, len(body) - 1), label="end")
     try:
-        response = case.decoded([body[:end]])
+        response = case.decoded([body[:end]], said)
     except StreamInterrupted:
         assert end < len(whole)
     else:
@@ -154,10 +154,30 @@ def test_a_prefix_is_interrupted_and_never_an_answer(case: Case, data: st.DataOb
 
 
 @every_case
+@examples
+@given(data=st.data())
+def test_a_stream_that_breaks_off_is_made_good_or_is_no_answer(case: Case, data: st.DataObject) -> None:
+    said = data.draw(sayings(case.lacks))
+    body = b"".join(case.stream(said)[: case.enough(said)])
+    hearing = case.hearing(said)
+    end = data.draw(st.integers(0, len(body) - 1 - case.trailing), label="end")
+    events = [event for piece in split(data, body[:end]) for event in hearing.feed(piece)]
+    cut = StreamInterrupted("cut")
+    if case.goes_on:
+        events += hearing.break_off(cut)
+        well_formed(events)
+        check(case, said, fold(events))
+    else:
+        with pytest.raises(StreamInterrupted) as caught:
+            hearing.break_off(cut)
+        assert caught.value is cut
+
+
+@every_case
 def test_the_last_event_may_lack_its_line_end(case: Case) -> None:
     said = the(case, RICH)
     body = b"".join(case.stream(said))
-    check(case, said, case.decoded([body[: len(body) - case.trailing]]))
+    check(case, said, case.decoded([body[: len(body) - case.trailing]], said))
 
 
 @every_case
@@ -170,10 +190,10 @@ def test_unknown_events_and_fields_change_nothing(case: Case, data: st.DataObjec
         strangers = st.sampled_from([*case.strangers()])
         for at in sorted(data.draw(st.lists(st.integers(0, len(events) - 1), max_size=3), label="at"), reverse=True):
             events.insert(at, data.draw(strangers))
-    folded = case.decoded([case.write(event) for event in events])
+    folded = case.decoded([case.write(event) for event in events], said)
     check(case, said, folded)
     whole = with_unknown_fields(case.body(said), case.free_keys)
-    assert case.dialect.decode(json.dumps(whole).encode(), case.target) == folded
+    assert case.answered(json.dumps(whole).encode()) == folded
 
 
 @every_case
@@ -188,7 +208,7 @@ def test_an_error_inside_a_stream_raises_what_it_means(case: Case, data: st.Data
     broken, kind = case.broken()
     writes = [case.write(event) for event in [*events[:at], broken]]
     with pytest.raises(GatewayError) as caught:
-        case.decoded(split(data, b"".join(writes)))
+        case.decoded(split(data, b"".join(writes)), said)
     assert type(caught.value) is kind
     provider_error = caught.value.provider_error
     assert provider_error is not None
@@ -200,8 +220,8 @@ def test_an_error_inside_a_stream_raises_what_it_means(case: Case, data: st.Data
 
 def both(case: Case, said: Said) -> Iterator[v1.ChatResponse]:
     """`said`, whole and as a stream."""
-    yield case.dialect.decode(case.whole(said), case.target)
-    yield case.decoded(case.stream(said))
+    yield case.answered(case.whole(said))
+    yield case.decoded(case.stream(said), said)
 
 
 @every_case
@@ -248,9 +268,10 @@ def test_a_refusal_is_one(case: Case) -> None:
 
 @every_case
 def test_an_answer_that_was_cut_says_so(case: Case) -> None:
-    if lacking(case, "length"):
-        return
     said = Said(text="Once upon a ti", cut=True)
+    if lacking(case, "length"):
+        assert {response.finish_reason for response in both(case, said)} == {v1.FINISH_REASON_STOP}
+        return
     for response in both(case, said):
         check(case, said, response)
         assert response.native_finish_reason
@@ -270,18 +291,16 @@ def test_totals_contain_their_details(case: Case) -> None:
 
 @every_case
 def test_decoders_share_nothing(case: Case) -> None:
-    first, second = case.dialect.decoder(case.target), case.dialect.decoder(case.target)
-    assert first is not second
-    said = the(case, RICH)
-    body = b"".join(case.stream(said))
-    other = b"".join(case.stream(Said(text="other")))
-    framing, others = case.dialect.framing(), case.dialect.framing()
-    events = []
-    for at in range(0, max(len(body), len(other)), 64):
-        events += first.feed(framing.feed(body[at : at + 64]))
-        second.feed(others.feed(other[at : at + 64]))
-    events += first.feed(framing.finish()) + first.finish()
-    check(case, said, fold(events))
+    said, other = the(case, RICH), Said(text="other")
+    first, second = case.hearing(said), case.hearing(other)
+    assert first.decoder is not second.decoder
+    body, others = b"".join(case.stream(said)), b"".join(case.stream(other))
+    events, other_events = [], []
+    for at in range(0, max(len(body), len(others)), 64):
+        events += first.feed(body[at : at + 64])
+        other_events += second.feed(others[at : at + 64])
+    check(case, said, fold(events + first.finish()))
+    check(case, other, fold(other_events + second.finish()))
 
 
 # ------------------------------------------------------------------------------------------------------- nonsense
@@ -317,7 +336,7 @@ def test_json_of_another_shape_is_an_error_of_the_provider_and_no_bug(case: Case
     said = data.draw(sayings(case.lacks))
     whole = json.dumps(spoilt(data, case.body(said))).encode()
     try:
-        response = case.dialect.decode(whole, case.target)
+        response = case.answered(whole)
     except GatewayError:
         pass
     else:
@@ -333,14 +352,25 @@ def test_json_of_another_shape_is_an_error_of_the_provider_and_no_bug(case: Case
     except (KeyError, TypeError, AttributeError, StopIteration):
         return  # nor can it do without a name
     with suppress(GatewayError):
-        case.decoded(writes)
+        case.decoded(writes, said)
+
+
+@every_case
+@examples
+@given(data=st.data())
+def test_json_of_another_shape_beside_the_answer_is_no_bug_either(case: Case, data: st.DataObject) -> None:
+    said = data.draw(sayings(case.lacks))
+    with suppress(GatewayError):
+        hearing = case.hearing(said, lambda body: spoilt(data, body))
+        events = [event for write in case.stream(said) for event in hearing.feed(write)]
+        fold(events + hearing.finish()).SerializeToString()
 
 
 @every_case
 @pytest.mark.parametrize("body", [b"", b"<html>busy</html>", b"null", b"[]", b'"text"', b"{", b"\xff\xfe", b"0"])
 def test_a_body_that_is_no_answer_is_an_error_of_the_provider(case: Case, body: bytes) -> None:
     with pytest.raises((ProtocolError, StreamInterrupted)):  # the second: an empty list is a stream of no chunks
-        case.dialect.decode(body, case.target)
+        case.answered(body)
 
 
 @every_case

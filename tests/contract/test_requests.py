@@ -113,7 +113,7 @@ def at(message: Message, path: str) -> bool:
 @every_case
 @streaming
 def test_the_shortest_request_needs_no_excuse(case: Case, stream: bool) -> None:
-    call = case.dialect.encode(plain(), case.target, stream=stream)
+    call = case.call(plain(), stream=stream)
     assert not call.warnings
     assert call.path.startswith("/")
     assert "Hello" in call.body.decode()
@@ -126,7 +126,7 @@ def test_the_shortest_request_needs_no_excuse(case: Case, stream: bool) -> None:
 def test_encoding_is_pure(case: Case, stream: bool) -> None:
     request = everything(case)
     before = request.SerializeToString(deterministic=True)
-    first, second = (case.dialect.encode(request, case.target, stream=stream) for _ in range(2))
+    first, second = (case.call(request, stream=stream) for _ in range(2))
     assert first == second
     assert request.SerializeToString(deterministic=True) == before
 
@@ -135,7 +135,7 @@ def test_encoding_is_pure(case: Case, stream: bool) -> None:
 @streaming
 def test_what_is_left_out_is_told_by_its_path(case: Case, stream: bool) -> None:
     request = everything(case)
-    for warning in case.dialect.encode(request, case.target, stream=stream).warnings:
+    for warning in case.call(request, stream=stream).warnings:
         assert warning.code
         assert warning.message
         assert at(request, warning.field), f"{warning.field} is no field of the request"
@@ -145,13 +145,13 @@ def test_what_is_left_out_is_told_by_its_path(case: Case, stream: bool) -> None:
 @streaming
 def test_under_the_strict_policy_every_warning_is_a_refusal(case: Case, stream: bool) -> None:
     request = everything(case)
-    told = {warning.field for warning in case.dialect.encode(request, case.target, stream=stream).warnings}
+    told = {warning.field for warning in case.call(request, stream=stream).warnings}
     request.unsupported_policy = v1.UNSUPPORTED_POLICY_ERROR
     if not told:
-        case.dialect.encode(request, case.target, stream=stream)
+        case.call(request, stream=stream)
         return
     with pytest.raises(UnsupportedParameter) as caught:
-        case.dialect.encode(request, case.target, stream=stream)
+        case.call(request, stream=stream)
     assert {violation.field for violation in caught.value.violations} <= told
     assert caught.value.violations
 
@@ -177,7 +177,7 @@ WISHES: dict[str, v1.ChatRequest] = {
 @every_case
 @pytest.mark.parametrize("wish", WISHES)
 def test_a_wish_is_met_or_told_and_never_lost(case: Case, wish: str) -> None:
-    call = case.dialect.encode(WISHES[wish], case.target, stream=False)
+    call = case.call(WISHES[wish])
     met = "4567" in call.body.decode()
     told = [w.field for w in call.warnings if w.field.startswith(wish) or wish.startswith(f"{w.field}.")]
     assert met or told
@@ -186,9 +186,39 @@ def test_a_wish_is_met_or_told_and_never_lost(case: Case, wish: str) -> None:
 
 @every_case
 def test_options_of_this_provider_are_merged_and_those_of_others_are_not(case: Case) -> None:
-    body = case.dialect.encode(everything(case), case.target, stream=False).body.decode()
+    body = case.call(everything(case)).body.decode()
     assert '"zz_option":{"a":1}' in body
     assert "zz_foreign" not in body
+
+
+@every_case
+def test_turns_with_tools_are_sent_or_told_in_words(case: Case) -> None:
+    """Also to models without tools: other models may have called them before."""
+    call = v1.ToolCall(id="call_1", name="weather", arguments_json='{"city":"Oslo"}')
+    result = v1.ToolResult(tool_call_id="call_1", name="weather", parts=[v1.Part(text="rain, 7 degrees")])
+    request = plain(tools=[v1.Tool(function=v1.FunctionTool(name="weather", parameters_json_schema=SCHEMA))])
+    request.messages.add(role=v1.ROLE_ASSISTANT, parts=[v1.Part(tool_call=call)])
+    request.messages.add(role=v1.ROLE_TOOL, parts=[v1.Part(tool_result=result)])
+    made = case.call(request)
+    for words in ("weather", "Oslo", "rain, 7 degrees"):
+        assert words in made.body.decode()
+    told = {warning.field for warning in made.warnings}
+    if "tool_calls" not in case.lacks:
+        assert not told
+        return
+    assert {"tools", "messages[1].parts[0]", "messages[2].parts[0]"} <= told
+    request.unsupported_policy = v1.UNSUPPORTED_POLICY_ERROR
+    with pytest.raises(UnsupportedParameter) as caught:
+        case.call(request)
+    assert {violation.field for violation in caught.value.violations} == told
+
+
+@every_case
+def test_a_refusal_goes_back_as_one_or_in_words(case: Case) -> None:
+    request = plain()
+    request.messages.add(role=v1.ROLE_ASSISTANT, parts=[v1.Part(refusal=v1.RefusalPart(text="I will not."))])
+    request.messages.append(user("Go on."))
+    assert "I will not." in case.call(request).body.decode()
 
 
 # ------------------------------------------------------------------------------------------------------- the way back
@@ -200,9 +230,9 @@ def test_options_of_this_provider_are_merged_and_those_of_others_are_not(case: C
 def test_a_turn_goes_back_as_it_came(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
     if data.draw(st.booleans(), label="streamed"):
-        message = case.decoded(case.stream(said)).message
+        message = case.decoded(case.stream(said), said).message
     else:
-        message = case.dialect.decode(case.whole(said), case.target).message
+        message = case.answered(case.whole(said)).message
     calls = [part.tool_call for part in message.parts if part.HasField("tool_call")]
     results = [
         v1.ToolResult(tool_call_id=call.id, name=call.name, parts=[v1.Part(text=f"result {number}")])
@@ -217,7 +247,7 @@ def test_a_turn_goes_back_as_it_came(case: Case, data: st.DataObject) -> None:
         request.messages.append(v1.Message(role=v1.ROLE_TOOL, parts=parts))
     else:
         request.messages.append(user("Go on."))
-    call = case.dialect.encode(request, case.target, stream=False)
+    call = case.call(request)
     body = json.loads(call.body)
     wanted = case.returned(said)
     if wanted.text or wanted.reasoning or wanted.refusal or wanted.calls:
@@ -233,13 +263,13 @@ def test_a_turn_goes_back_as_it_came(case: Case, data: st.DataObject) -> None:
 @given(data=st.data())
 def test_a_turn_of_another_provider_is_taken_without_its_secrets(case: Case, data: st.DataObject) -> None:
     said = data.draw(sayings(case.lacks))
-    message = case.dialect.decode(case.whole(said), case.target).message
+    message = case.answered(case.whole(said)).message
     reasoning = v1.Part(reasoning=v1.ReasoningPart(text="zz foreign thoughts"))
     reasoning.replay_state.MergeFrom(v1.ReplayState(provider="elsewhere", model="m", data=b"zz-foreign-state"))
     message.parts.insert(0, reasoning)
     request = plain()
     request.messages.append(message)
     request.messages.append(user("Go on."))
-    call = case.dialect.encode(request, case.target, stream=False)
+    call = case.call(request)
     assert "zz-foreign-state" not in call.body.decode()
     assert "REPLAY_STATE_DROPPED" in {warning.code for warning in call.warnings}

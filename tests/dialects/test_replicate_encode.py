@@ -121,12 +121,27 @@ class TestConversations:
             v1.Part(audio=v1.AudioPart(source=PNG)),
             v1.Part(document=v1.DocumentPart(source=v1.MediaSource(uri="https://x.example", mime_type="text/plain"))),
             v1.Part(document=v1.DocumentPart(source=v1.MediaSource(data=b"x", mime_type="application/pdf"))),
-            v1.Part(tool_call=v1.ToolCall(id="c", name="f")),
-            v1.Part(tool_result=v1.ToolResult(tool_call_id="c")),
         ],
     )
     def test_what_cannot_be_said(self, part: v1.Part) -> None:
         assert refused(talk(said(USER, "a"), said(ASSISTANT, part), said(USER, "b"))) == "messages[1].parts[0]"
+
+    def test_what_others_did_with_tools_is_told_in_words(self) -> None:
+        call = v1.Part(tool_call=v1.ToolCall(id="c", name="look", arguments_json='{"at":"sky"}'))
+        fine = v1.Part(tool_result=v1.ToolResult(tool_call_id="c", name="look", parts=[v1.Part(text="blue")]))
+        bad = v1.Part(tool_result=v1.ToolResult(tool_call_id="d", parts=[v1.Part(text="gone")], is_error=True))
+        request = talk(said(USER, "Well?"), said(ASSISTANT, "Hm.", call), said(v1.ROLE_TOOL, fine, bad))
+        assert inputs(request)["prompt"] == (
+            'User: Well?\n\nAssistant: Hm.\n\n[look was called with {"at":"sky"}]\n\n'
+            "User: [look answered: blue]\n\n[the tool failed: gone]\n\nAssistant:"
+        )
+        told = ["messages[1].parts[1]", "messages[2].parts[0]", "messages[2].parts[1]", "messages"]
+        assert unmet(request) == told
+
+    def test_pictures_in_results_cannot_be_said(self) -> None:
+        result = v1.Part(tool_result=v1.ToolResult(tool_call_id="c", parts=[v1.Part(text="look"), image()]))
+        at = "messages[1].parts[0].tool_result.parts[1]"
+        assert refused(talk(said(USER, "a"), said(v1.ROLE_TOOL, result))) == at
 
     def test_nothing_to_answer(self) -> None:
         assert refused(talk(said(SYSTEM, "a"))) == "messages"

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from grpc import StatusCode
 
-from tests.contract.case import Case
-from tests.contract.said import Lack, Said
-from tests.upstream import Exchange, Script
+from tests.contract.case import Case, Mode, Step
+from tests.contract.said import Lack
+from tests.faults.plays import (
+    Play,
+    answers,
+    at_once,
+    compressed,
+    compressed_and_cut,
+    compressed_some_other_way,
+    drips,
+    drips_signs_of_life,
+    goes_on_behind_the_end,
+    half_a_body,
+    half_a_body_and_silence,
+    no_http,
+    sends,
+    then_well,
+)
+from tests.upstream import Script
 
-CLOCKS = {"connect": 0.6, "first_content": 0.6, "idle": 0.5, "total": 4.0}
+CLOCKS = {"connect": 0.6, "first_content": 1.0, "idle": 1.0, "total": 15.0}
 ATTEMPTS = 2
 """At one target."""
 ANY = -1
 """So many attempts: a kept connection that breaks is no attempt, and whether one was kept is chance."""
-SAID = Said(text="well, well: 👩‍🚀 is here")
 HTML = b"<html><head><title>Bad Gateway</title></head><body><h1>nginx</h1></body></html>"
 MEANT = "(what it means)"
 """The reason of the class that the case gives for its broken event."""
+_PATIENT = 30.0  # seconds for two attempts that ask again and again, usually seven
 GONE, UNREACHABLE = "gone", "unreachable"
 """Faults of addresses instead of scripts: nobody listens there, or nobody accepts."""
-
-Play = Callable[[Case], Sequence[Script]]
-"""What the upstream does with the first request, the second, and so on; the last one stays."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ class Fault:
     """One thing that goes wrong. An answer is expected if `code` is OK."""
 
     name: str
-    mode: Literal["unary", "stream"]
+    mode: Mode
+    """Whether the answer in which it happens is a stream."""
     play: Play
     code: StatusCode
     reasons: frozenset[str] = frozenset()
@@ -46,6 +58,10 @@ class Fault:
     """The gateway hangs up, or the upstream does: no connection is left open."""
     between: tuple[float, float] = (0.0, 8.0)
     """Seconds that the call may take."""
+    silent: bool = False
+    """Time runs out: a clock rings, or the caller leaves."""
+    inside: bool = False
+    """A stream is well as a stream, and what it says is not."""
     needless: frozenset[Lack] = frozenset()
     """A wire with one of these lacks cannot have this fault."""
     attempt_timeout: float | None = None
@@ -63,186 +79,31 @@ class Fault:
         return f"{self.name} ({self.mode})"
 
 
-# -------------------------------------------------------------------------------------------------------- what is sent
-
-
-def beginning(case: Case, said: Said = SAID) -> tuple[bytes, bytes]:
-    """What comes of a stream before any content, and what comes up to and with the first content."""
-    framing, decoder = case.dialect.framing(), case.dialect.decoder(case.target)
-    before = b""
-    for write in case.stream(said):
-        if any(event.HasField("part_delta") for event in decoder.feed(framing.feed(write))):
-            return before, before + write
-        before += write
-    raise AssertionError(f"{case} streams no content")
-
-
-def says(case: Case) -> Script:
-    """Answers, whole or as a stream."""
-
-    async def script(exchange: Exchange) -> None:
-        await case.answer(exchange, SAID)
-
-    return script
-
-
-def answers(status: int, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Play:
-    """Always that status; without a body in the provider's own words."""
-
-    def play(case: Case) -> Sequence[Script]:
-        said = case.refusal(status, "something went wrong") if body is None else body
-
-        async def script(exchange: Exchange) -> None:
-            await exchange.answer(status, said, headers)
-
-        return [script]
-
-    return play
-
-
-def sends(
-    *, content: bool = False, then: bytes | Callable[[Case], bytes] = b"", ends: str, plain: bool = False
-) -> Play:
-    """A stream that goes as far as its first content, or not, then has `then` in it, and ends in some way."""
-
-    def play(case: Case) -> Sequence[Script]:
-        before, with_content = beginning(case)
-        more = then if isinstance(then, bytes) else then(case)
-        start = b"" if plain else with_content if content else before
-
-        async def script(exchange: Exchange) -> None:
-            await exchange.head(200, {"content-type": case.content_type})
-            await exchange.chunk(start)
-            if start and more:
-                await asyncio.sleep(0.05)  # so that the content is a read of its own
-            await exchange.chunk(more)
-            if content:
-                await asyncio.sleep(0.05)
-            await end(exchange, ends)
-
-        return [script]
-
-    return play
-
-
-async def end(exchange: Exchange, ends: str) -> None:
-    """End an exchange in one of these ways."""
-    match ends:
-        case "end":
-            await exchange.end()
-        case "hang up":
-            await exchange.hang_up()
-        case "reset":
-            await exchange.reset()
-        case "stall":
-            await exchange.stall()
-
-
-def at_once(ends: str) -> Play:
-    """The request is read, and that is that."""
-
-    def play(case: Case) -> Sequence[Script]:
-        return [lambda exchange: end(exchange, ends)]
-
-    return play
-
-
-def then_well(play: Play) -> Play:
-    """One time, then the answer."""
-    return lambda case: [*play(case), says(case)]
-
-
-def half_a_body(case: Case) -> Sequence[Script]:
-    body = case.whole(SAID)
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.head(200, {"content-type": "application/json"}, length=len(body))
-        await exchange.raw(body[: len(body) // 2])
-        await exchange.hang_up()
-
-    return [script]
-
-
-def half_a_body_and_silence(case: Case) -> Sequence[Script]:
-    body = case.whole(SAID)
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.head(200, {"content-type": "application/json"}, length=len(body))
-        await exchange.raw(body[: len(body) // 2])
-        await exchange.stall()
-
-    return [script]
-
-
-def no_http(case: Case) -> Sequence[Script]:
-    async def script(exchange: Exchange) -> None:
-        await exchange.raw(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
-        await exchange.stall()
-
-    return [script]
-
-
-def drips(case: Case) -> Sequence[Script]:
-    """The whole answer, a few bytes at a time."""
-    body = b"".join(case.stream(SAID))
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.head(200, {"content-type": case.content_type})
-        await exchange.drip(body, size=max(1, len(body) // 150), pause=0.001)
-        await exchange.end()
-
-    return [script]
-
-
-def drips_signs_of_life(case: Case) -> Sequence[Script]:
-    """Nothing but what means nothing, for ever."""
-    sign = case.write(case.strangers()[0])
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.head(200, {"content-type": case.content_type})
-        while not exchange.gone:
-            await exchange.chunk(sign)
-            await asyncio.sleep(0.05)
-
-    return [script]
-
-
-def compressed(case: Case) -> Sequence[Script]:
-    async def script(exchange: Exchange) -> None:
-        streams = case.streams(exchange.request)
-        body = b"".join(case.stream(SAID)) if streams else case.whole(SAID)
-        kind = case.content_type if streams else "application/json"
-        await exchange.answer(200, gzip.compress(body), {"content-type": kind, "content-encoding": "gzip"})
-
-    return [script]
-
-
-def compressed_and_cut(case: Case) -> Sequence[Script]:
-    async def script(exchange: Exchange) -> None:
-        body = gzip.compress(case.whole(SAID))
-        head = {"content-type": "application/json", "content-encoding": "gzip"}
-        await exchange.answer(200, body[: len(body) // 2], head)
-
-    return [script]
-
-
-def compressed_some_other_way(case: Case) -> Sequence[Script]:
-    async def script(exchange: Exchange) -> None:
-        head = {"content-type": "application/json", "content-encoding": "br"}
-        await exchange.answer(200, case.whole(SAID), head)
-
-    return [script]
-
-
-def goes_on_behind_the_end(case: Case) -> Sequence[Script]:
-    body = b"".join(case.stream(SAID))
-
-    async def script(exchange: Exchange) -> None:
-        await exchange.head(200, {"content-type": case.content_type})
-        await exchange.chunk(body + b"\n\n")
-        await exchange.stall()
-
-    return [script]
+def faced(fault: Fault, step: Step) -> Fault:
+    """What becomes of it at one of several calls, which may be one that the turn gets over."""
+    well = replace(
+        fault, code=StatusCode.OK, reasons=frozenset(), attempts=1, partial=False, between=(0.0, 8.0), retry_after=None
+    )
+    least = fault.between[0]
+    match step.bearing:
+        case "vital":
+            return fault
+        case "detour":
+            return fault if fault.silent or fault.inside else well
+        case "help":
+            return fault if fault.silent or "PROVIDER_CREDENTIALS_REJECTED" in fault.reasons else well
+        case "patient" if fault.code is StatusCode.OK:
+            return well
+        case "patient" if fault.retry_after is not None:  # longer than the attempt may take
+            late = replace(well, code=StatusCode.UNAVAILABLE, reasons=frozenset({"PROVIDER_TIMEOUT"}), status=None)
+            return replace(late, attempts=ATTEMPTS, attempt_timeout=1.0, between=(2.0, 8.0))
+        case "patient":  # made after a while only
+            deadline = fault.deadline and fault.deadline + 1.0
+            return replace(fault, between=(least, _PATIENT), deadline=deadline)
+        case "spare" if fault.deadline is not None:
+            return replace(fault, partial=True)
+        case "spare":
+            return replace(well, attempt_timeout=None)
 
 
 def _nothing(case: Case) -> Sequence[Script]:
@@ -252,17 +113,17 @@ def _nothing(case: Case) -> Sequence[Script]:
 # ----------------------------------------------------------------------------------------------------------- the table
 
 
-_MODES: tuple[Literal["unary", "stream"], ...] = ("unary", "stream")
+MODES: tuple[Mode, ...] = ("unary", "stream")
 
 
 def _f(name: str, modes: str, play: Play, code: StatusCode, reasons: str, **more: Any) -> list[Fault]:
     """The same fault in one mode or both."""
     said = frozenset([reasons] if reasons == MEANT else reasons.split())
-    return [Fault(name, mode, play, code, said, **more) for mode in _MODES if mode in modes.split()]
+    return [Fault(name, mode, play, code, said, **more) for mode in MODES if mode in modes.split()]
 
 
 _BOTH = "unary stream"
-_STALL = {"between": (0.9, 8.0)}
+_STALL = {"between": (0.9, 8.0), "silent": True}
 _INTERRUPTED = {"partial": True, "attempts": 1}
 _REFUSED = {"closes": False}
 
@@ -291,6 +152,7 @@ FAULTS: list[Fault] = [
         StatusCode.DEADLINE_EXCEEDED,
         "",
         deadline=0.3,
+        silent=True,
         attempts=1,
         between=(0.25, 4.0),
     ),
@@ -407,6 +269,7 @@ FAULTS: list[Fault] = [
         sends(then=lambda case: case.write(case.broken()[0]), ends="end"),
         StatusCode.UNAVAILABLE,
         MEANT,
+        inside=True,
         needless=frozenset({"broken_stream"}),
         closes=False,
     ),
@@ -425,6 +288,8 @@ FAULTS: list[Fault] = [
         sends(then=lambda case: case.garbage(), ends="stall"),
         StatusCode.INTERNAL,
         "PROVIDER_PROTOCOL_ERROR",
+        inside=True,
+        needless=frozenset({"unreadable_events"}),
     ),
     *_f(
         "a line without end",
@@ -432,6 +297,7 @@ FAULTS: list[Fault] = [
         sends(then=lambda case: case.endless(), ends="stall"),
         StatusCode.INTERNAL,
         "PROVIDER_PROTOCOL_ERROR",
+        inside=True,
         between=(0.0, 8.0),
     ),
     # streams, behind their content
@@ -465,6 +331,7 @@ FAULTS: list[Fault] = [
         sends(content=True, ends="stall"),
         StatusCode.UNAVAILABLE,
         "STREAM_INTERRUPTED",
+        silent=True,
         between=(0.45, 6.0),
         **_INTERRUPTED,
     ),
@@ -474,6 +341,7 @@ FAULTS: list[Fault] = [
         sends(content=True, then=lambda case: case.write(case.broken()[0]), ends="stall"),
         StatusCode.UNAVAILABLE,
         MEANT,
+        inside=True,
         needless=frozenset({"broken_stream"}),
         **_INTERRUPTED,
     ),
@@ -483,6 +351,8 @@ FAULTS: list[Fault] = [
         sends(content=True, then=lambda case: case.garbage(), ends="stall"),
         StatusCode.INTERNAL,
         "PROVIDER_PROTOCOL_ERROR",
+        inside=True,
+        needless=frozenset({"unreadable_events"}),
         **_INTERRUPTED,
     ),
     *_f(
@@ -492,6 +362,7 @@ FAULTS: list[Fault] = [
         StatusCode.CANCELLED,
         "",
         cancelled=True,
+        silent=True,
         partial=True,
         attempts=0,
         between=(0.0, 4.0),

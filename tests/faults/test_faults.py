@@ -1,4 +1,4 @@
-"""Every fault with every dialect, through the real gateway: all are played at once, then looked at one by one."""
+"""Every fault with every call of every dialect, through the real gateway: all are played at once, then looked at."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from google.rpc.status_pb2 import Status
 
 from parley import v1
 from parley_server.providers.kinds import known
-from tests.contract.case import Case
+from tests.contract.case import Case, Mode, Step
 from tests.contract.cases import cases
-from tests.faults.faults import ANY, ATTEMPTS, CLOCKS, FAULTS, GONE, MEANT, SAID, UNREACHABLE, Fault
+from tests.faults.faults import ANY, ATTEMPTS, CLOCKS, FAULTS, GONE, MEANT, MODES, UNREACHABLE, Fault, faced
+from tests.faults.plays import SAID
 from tests.gateway.process import Gateway, ask, config, gateway
-from tests.upstream import Exchange, Script, Upstream, in_turn, refusing, scripted, unreachable
+from tests.upstream import Exchange, Request, Script, Upstream, in_turn, refusing, scripted, unreachable
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
 CASES = [case for case in cases() if case.over_sockets and case.provider("http://127.0.0.1")["kind"] in known()]
 _AT_ONCE = 24
-_MOST = 20.0  # seconds for one call, whatever its clocks
+_MOST = 40.0  # seconds for one call, whatever its clocks
 _HANG_UP = 15.0  # seconds within which a connection must be closed, with all cells played at once
 
 
@@ -43,6 +44,8 @@ class Outcome:
     trailers: dict[str, Any] = field(default_factory=dict)
     attempts: int | None = None
     """As the answer tells them; None: it failed."""
+    asked: int = 0
+    """Requests that met the fault, or came after it."""
     left_open: int = 0
     """Connections of this call that were not closed in time."""
 
@@ -55,16 +58,37 @@ class Outcome:
         return found
 
 
-Cells = dict[tuple[str, str], Outcome]
+@dataclass(frozen=True)
+class Cell:
+    """A fault at one of the calls that a turn takes."""
+
+    case: Case
+    mode: Mode
+    step: Step
+    fault: Fault
+
+    def __str__(self) -> str:
+        place = f" at {self.step.name} of {self.mode}" if self.step.name else ""
+        return f"{self.case}-{self.fault}{place}"
 
 
-def cells() -> list[tuple[Case, Fault]]:
-    """All faults that all wires can have."""
-    return [(case, fault) for case in CASES for fault in FAULTS if not fault.needless & case.lacks]
+def _cells() -> list[Cell]:
+    """All faults that all wires can have. A server that cannot be reached is one for all its calls."""
+    return [
+        Cell(case, mode, step, faced(fault, step))
+        for case in CASES
+        for mode in MODES
+        for step in case.steps(mode)
+        for fault in FAULTS
+        if fault.mode == step.mode and not fault.needless & case.lacks and (step.bearing == "vital" or not fault.at)
+    ]
+
+
+CELLS = _cells()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def outcomes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cells]:
+async def outcomes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[list[Outcome]]:
     async with AsyncExitStack() as stack:
         plays: list[dict[str, Script]] = [{} for _ in CASES]
         upstreams = [await stack.enter_async_context(scripted(_by_model(scripts))) for scripts in plays]
@@ -79,23 +103,23 @@ async def outcomes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ce
         server = await stack.enter_async_context(gateway(settings, tmp_path_factory.mktemp("faults"), environ))
         free = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(number: int, case: Case, fault: Fault) -> Outcome:
-            model = f"zz-{FAULTS.index(fault)}-{case.model}"
-            if scripts := fault.play(case):
-                plays[number][model] = in_turn(*scripts)
+        async def one(index: int, cell: Cell) -> Outcome:
+            number, fault = CASES.index(cell.case), cell.fault
+            model = f"zz-{index}-{cell.case.model}"
+            if scripts := fault.play(cell.case):
+                plays[number][_model(model)] = _at_step(cell, in_turn(*scripts))
             provider = f"case-{number}" + (f"-{fault.at}" if fault.at else "")
             async with free, asyncio.timeout(_MOST):
-                outcome = await _call(server, case, fault, f"{provider}/{model}")
-                if fault.closes and not fault.at:
-                    outcome.left_open = await _left_open(upstreams[number], model)
-                return outcome
+                outcome = await _call(server, cell, f"{provider}/{model}")
+            if not fault.at:
+                outcome.asked = len(_met(upstreams[number], cell, _model(model)))
+            if fault.closes and not fault.at:
+                outcome.left_open = await _left_open(upstreams[number], cell, _model(model))
+            return outcome
 
         async with asyncio.TaskGroup() as group:
-            tasks = {
-                (str(case), str(fault)): group.create_task(one(CASES.index(case), case, fault))
-                for case, fault in cells()
-            }
-        yield {cell: task.result() for cell, task in tasks.items()}
+            tasks = [group.create_task(one(index, cell)) for index, cell in enumerate(CELLS)]
+        yield [task.result() for task in tasks]
         assert not [line for line in server.log if line.get("level") == "error"], server.log[-5:]
 
 
@@ -113,24 +137,42 @@ def _by_model(plays: dict[str, Script]) -> Script:
     return script
 
 
-def _model(path: str, body: bytes) -> str:
+def _at_step(cell: Cell, script: Script) -> Script:
+    """The script for one of the calls; the others go well."""
+
+    async def play(exchange: Exchange) -> None:
+        if cell.case.step(exchange.request) == cell.step.name:
+            await script(exchange)
+        else:
+            await cell.case.answer(exchange, SAID)
+
+    return play
+
+
+def _model(path: str, body: bytes = b"") -> str:
     found = re.search(rb"zz-[0-9]+-[A-Za-z0-9._-]*[A-Za-z0-9]", path.encode() + b" " + body)
     return found[0].decode() if found else ""
 
 
-async def _left_open(upstream: Upstream, model: str) -> int:
-    """How many connections that this model was asked on are still open after a while."""
+def _met(upstream: Upstream, cell: Cell, model: str) -> list[Request]:
+    """The requests for this model that are the call in question."""
+    here = [r for r in upstream.requests if _model(r.path, r.body) == model]
+    return [request for request in here if cell.case.step(request) == cell.step.name]
+
+
+async def _left_open(upstream: Upstream, cell: Cell, model: str) -> int:
+    """How many connections that this call was made on are still open after a while."""
 
     def still() -> int:
-        asked = {r.connection for r in upstream.requests if _model(r.path, r.body) == model}
+        asked = {request.connection for request in _met(upstream, cell, model)}
         return sum(1 for index in asked if upstream.connections[index].closed is None)
 
     await upstream.until(lambda: not still(), _HANG_UP)
     return still()
 
 
-async def _call(server: Gateway, case: Case, fault: Fault, model: str) -> Outcome:
-    request = ask(model)
+async def _call(server: Gateway, cell: Cell, model: str) -> Outcome:
+    fault, request = cell.fault, ask(model)
     if fault.attempt_timeout is not None:
         request.routing.attempt_timeout.FromTimedelta(timedelta(seconds=fault.attempt_timeout))
     started = time.perf_counter()
@@ -140,7 +182,7 @@ async def _call(server: Gateway, case: Case, fault: Fault, model: str) -> Outcom
         return Outcome(code, time.perf_counter() - started, "".join(texts), **more)
 
     try:
-        if fault.mode == "unary":
+        if cell.mode == "unary":
             response = await server.stub.Chat(request, timeout=fault.deadline)
             texts += [part.text for part in response.message.parts]
             return outcome(grpc.StatusCode.OK, attempts=len(response.route.attempts))
@@ -161,15 +203,16 @@ async def _call(server: Gateway, case: Case, fault: Fault, model: str) -> Outcom
     return outcome(grpc.StatusCode.OK, attempts=len(completed.route.attempts))
 
 
-@pytest.mark.parametrize(("case", "fault"), cells(), ids=str)
-async def test_fault(outcomes: Cells, case: Case, fault: Fault) -> None:
-    outcome = outcomes[str(case), str(fault)]
+@pytest.mark.parametrize("index", range(len(CELLS)), ids=[str(cell) for cell in CELLS])
+async def test_fault(outcomes: list[Outcome], index: int) -> None:
+    case, fault, outcome = CELLS[index].case, CELLS[index].fault, outcomes[index]
     info = outcome.detail(details.ErrorInfo)
     reasons = {case.broken()[1].reason} if MEANT in fault.reasons else fault.reasons or {""}
     assert outcome.code is fault.code
     assert info.reason in reasons
     least, most = fault.between
     assert least <= outcome.seconds <= most
+    assert outcome.asked > 0 or fault.at or fault.deadline is not None  # which may have passed before
     assert outcome.left_open == 0
     if fault.code is grpc.StatusCode.OK:
         assert outcome.text == SAID.text
@@ -194,5 +237,5 @@ async def test_fault(outcomes: Cells, case: Case, fault: Fault) -> None:
 
 
 async def test_names_tell_the_faults_apart() -> None:
-    names: Sequence[str] = [str(fault) for fault in FAULTS]
+    names: Sequence[str] = [str(cell) for cell in CELLS]
     assert len(set(names)) == len(names)

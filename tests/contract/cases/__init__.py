@@ -6,7 +6,18 @@ from importlib import import_module
 
 from tests.contract.case import Case
 
-DIALECTS = ("openai_chat", "openai_responses", "anthropic", "gemini", "bedrock", "cohere", "watsonx", "ollama", "acorn")
+DIALECTS = (
+    "openai_chat",
+    "openai_responses",
+    "anthropic",
+    "gemini",
+    "bedrock",
+    "cohere",
+    "watsonx",
+    "ollama",
+    "replicate",
+    "acorn",
+)
 """Modules of this package, by the dialect's package."""
 
 

@@ -31,13 +31,13 @@ def converse(request: v1.ChatRequest, target: Target, schemas: Schemas, *, strea
     said, body = prediction(made.body), made.body
     listened = False
     stop = HttpCall(f"/predictions/{said['id']}/cancel", headers={})
-    url = (said.get("urls") or {}).get("stream") if stream else None
-    if isinstance(url, str) and said["status"] in UNDER_WAY:
-        try:
-            yield Listen(HttpCall(url, method="GET", headers=_STREAM), undo=stop)
-            listened = True
-        except GatewayError:  # it never began, or broke off: the prediction goes on all the same, and is waited for
-            pass
+    match said:
+        case {"urls": {"stream": str(url)}} if stream and said["status"] in UNDER_WAY:
+            try:
+                yield Listen(HttpCall(url, method="GET", headers=_STREAM), undo=stop)
+                listened = True
+            except GatewayError:  # it never began, or broke off: the prediction goes on, and is waited for
+                pass
     if said["status"] in UNDER_WAY:
         body = yield from (_counted if listened else _waited)(said["id"], stop)
         if not body:
@@ -78,6 +78,7 @@ def _waited(prediction_id: str, stop: HttpCall) -> Steps[bytes]:
         yield Pause(pause, undo=stop)
         try:
             heard: Heard = yield _poll(prediction_id, stop)
+            status = prediction(heard.body)["status"]
         except GatewayError as error:
             lost += 1
             if not error.retryable or lost > _LOST_POLLS:
@@ -85,7 +86,7 @@ def _waited(prediction_id: str, stop: HttpCall) -> Steps[bytes]:
             pause = max(error.retry_after or 0.0, min(pause * _GROWTH, _LONGEST_PAUSE))
             continue
         lost = 0
-        if prediction(heard.body)["status"] not in UNDER_WAY:
+        if status not in UNDER_WAY:
             return heard.body
         pause = min(pause * _GROWTH, _LONGEST_PAUSE)
 

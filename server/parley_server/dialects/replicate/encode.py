@@ -2,7 +2,8 @@
 
 A model that takes `messages` gets them, as text. Any other takes one prompt and perhaps instructions: a conversation of
 one user turn goes as that, a longer one as a transcript, with a warning. The transcript is plain: turns apart by blank
-lines, "User: " or "Assistant: " before each, and an "Assistant:" at the end for the model to go on behind.
+lines, "User: " or "Assistant: " before each, and an "Assistant:" at the end for the model to go on behind. What other
+models did with tools is told in it, in brackets.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ WAIT = 5
 """Seconds to wait for an answer that is whole. Longer ones could not be stopped while they are waited for."""
 
 _OURS = ("version", "stream")
+_FLATTENED = "CONVERSATION_FLATTENED"
 _SAMPLING = (
     "max_output_tokens",
     "temperature",
@@ -127,7 +129,7 @@ class _Conversation:
         prompt = turns[0][1] if single else _transcript(turns)
         if not single:
             self._wishes.unmet(
-                "messages", "this model takes one prompt: the conversation is written into it", "CONVERSATION_FLATTENED"
+                "messages", "this model takes one prompt: the conversation is written into it", _FLATTENED
             )
         if instructions:
             if name := schema.name("system"):
@@ -136,7 +138,7 @@ class _Conversation:
                 self._wishes.unmet(
                     "messages",
                     "this model takes no instructions apart: they begin the prompt",
-                    "CONVERSATION_FLATTENED",
+                    _FLATTENED,
                 )
                 prompt = f"{instructions}\n\n{prompt}"
         inputs[schema.name("prompt") or "prompt"] = prompt
@@ -160,6 +162,16 @@ class _Conversation:
                         self._wishes.unmet(f"{here}.document.citations_enabled", "there are no citations here")
                 case "image" if images is not None and message.role == v1.ROLE_USER:
                     images.append((f"{here}.image", part.image))
+                case "tool_call":
+                    call = part.tool_call
+                    texts.append(f"[{call.name} was called with {call.arguments_json or '{}'}]")
+                    self._wishes.unmet(here, "there are no tools here: the call is told in words", _FLATTENED)
+                case "tool_result":
+                    result = part.tool_result
+                    inner = v1.Message(role=v1.ROLE_TOOL, parts=result.parts)
+                    said = self._text(inner, f"{here}.tool_result", None)
+                    texts.append(f"[{result.name or 'the tool'} {'failed' if result.is_error else 'answered'}: {said}]")
+                    self._wishes.unmet(here, "there are no tools here: the result is told in words", _FLATTENED)
                 case "reasoning":
                     self._wishes.unmet(here, "reasoning cannot be sent back here", "REPLAY_STATE_DROPPED")
                     continue

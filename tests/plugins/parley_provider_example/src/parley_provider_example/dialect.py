@@ -152,6 +152,8 @@ def _turns(request: v1.ChatRequest, wishes: Wishes, target: Target) -> list[dict
             match part.WhichOneof("kind"):
                 case "text":
                     texts.append(part.text)
+                case "refusal":
+                    texts.append(part.refusal.text)
                 case "reasoning" | "provider_part" if message.role == v1.ROLE_ASSISTANT:
                     wishes.unmet(path, "what another provider's model thought is left out", "REPLAY_STATE_DROPPED")
                 case "tool_call" | "tool_result":
