@@ -55,7 +55,9 @@ def _hosts(netloc: str, usual: int) -> tuple[tuple[str, int], ...]:
 class RedisTls(Section):
     """Certificates for rediss:// URLs. Files in PEM."""
 
-    ca_file: FilePath | None = Field(None, description="Who may sign the server's certificate; the system's list if unset.")
+    ca_file: FilePath | None = Field(
+        None, description="Who may sign the server's certificate; the system's list if unset."
+    )
     cert_file: FilePath | None = Field(None, description="The certificate that the gateway shows, with its chain.")
     key_file: FilePath | None = Field(None, description="The key of that certificate, where it is a file of its own.")
     verify: bool = Field(True, description="Check the server's certificate and its name. Only ever off for a trial.")
