@@ -80,7 +80,7 @@ OBSERVED = (
         "Keys of providers with several that are refused, or whose accounts have no money.",
         "keys_set_aside",
     ),
-    Observed("parley.cache.answers", "up_down_counter", "{answer}", "Answers in the cache, in memory.", "cached_answers"),
+    Observed("parley.cache.answers", "up_down_counter", "{answer}", "Answers cached in memory.", "cached_answers"),
     Observed("parley.cache.size", "up_down_counter", "By", "What these take.", "cached_bytes"),
     Observed("parley.store.unavailable", "up_down_counter", "{store}", "Stores that do not answer.", "stores_down"),
     Observed("parley.store.failures", "counter", "{failure}", "Failures of stores since the start.", "store_failures"),

@@ -82,17 +82,8 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def Chat(self, request: v1.ChatRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.ChatResponse:
         ctx = self._context("chat", "Chat", context)
-        with self.calls.track(context):
-            try:
-                self._accept(request, ctx)
-                async with await self.pipelines.chat(request, ctx) as reply:
-                    response: v1.ChatResponse = await reply.response()
-                    self._sign(response, ctx)
-                    response.create_time.FromMilliseconds(int(ctx.received_at * 1000))
-                    response.model = request.model
-                    response.id = ctx.response_id
-            except (Exception, asyncio.CancelledError) as error:
-                await self._refuse(error, ctx, context)
+        response: v1.ChatResponse = await self._answer(self.pipelines.chat, request, ctx, context)
+        response.create_time.FromMilliseconds(int(ctx.received_at * 1000))
         return response
 
     async def StreamChat(  # type: ignore[override]  # a coroutine that writes, not a generator: see decisions/0007
@@ -156,25 +147,23 @@ class GatewayServicer(GatewayServiceServicer):
 
     async def Embed(self, request: v1.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.EmbedResponse:
         ctx = self._context("embed", "Embed", context)
-        with self.calls.track(context):
-            try:
-                self._accept(request, ctx)
-                async with await self.pipelines.embed(request, ctx) as reply:
-                    response: v1.EmbedResponse = await reply.response()
-                    self._sign(response, ctx)
-                    response.model = request.model
-                    response.id = ctx.response_id
-            except (Exception, asyncio.CancelledError) as error:
-                await self._refuse(error, ctx, context)
+        response: v1.EmbedResponse = await self._answer(self.pipelines.embed, request, ctx, context)
         return response
 
     async def Rerank(self, request: v1.RerankRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.RerankResponse:
         ctx = self._context("rerank", "Rerank", context)
+        response: v1.RerankResponse = await self._answer(self.pipelines.rerank, request, ctx, context)
+        return response
+
+    async def _answer(
+        self, service: Service, request: AnyRequest, ctx: Context, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> Any:
+        """The whole answer of `service`, with what only the edge knows of it."""
         with self.calls.track(context):
             try:
                 self._accept(request, ctx)
-                async with await self.pipelines.rerank(request, ctx) as reply:
-                    response: v1.RerankResponse = await reply.response()
+                async with await service(request, ctx) as reply:
+                    response = await reply.response()
                     self._sign(response, ctx)
                     response.model = request.model
                     response.id = ctx.response_id
