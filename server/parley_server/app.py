@@ -33,6 +33,7 @@ from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
 from parley_server.pipeline.cache import Answers, Keys
 from parley_server.reload import Reloader
+from parley_server.stores.health import PURPOSES
 from parley_server.transports.mock import MockTransport
 
 _HEALTH_TIMEOUT = 1.0
@@ -281,13 +282,14 @@ class Gateway:
             self.port = _bound(lambda address: server.add_secure_port(address, credentials), settings.address)
         if self.settings.admin.enabled:
             admin = self.settings.admin
-            self._admin = AdminServer(stalled_after=admin.stalled_after)
+            self._admin = AdminServer(stalled_after=admin.stalled_after, stores=PURPOSES)
             self.admin_port = _bound(self._admin.bind, admin.address)
         return server
 
     async def _beat(self, admin: AdminServer) -> None:
         while True:
             admin.beat()
+            admin.show_stores(self.stores.health.degraded)
             await asyncio.sleep(_BEAT)
 
 

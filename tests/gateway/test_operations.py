@@ -24,6 +24,7 @@ from tests.gateway.process import Gateway, ask, config, gateway, stream
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 NAMES = ["", "parley.v1.GatewayService", "liveness", "readiness", "startup"]
+STORES = ["stores", "stores.cache", "stores.limits", "stores.idempotency", "stores.resume"]
 SLOW = {
     "slow": {"reply": "one two three four", "token_delay": 0.3},
     "endless": {"reply": "on and on ", "endless": True},
@@ -43,11 +44,11 @@ def health(channel: grpc.aio.Channel) -> Any:
 
 async def test_health_on_both_ports(running: Gateway) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{running.admin_port}") as admin:
-        for stub in (health(running.channel), health(admin)):
-            for name in NAMES:
+        for stub, names in ((health(running.channel), NAMES), (health(admin), [*NAMES, *STORES])):
+            for name in names:
                 assert (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status == SERVING
             listed = await stub.List(health_pb2.HealthListRequest())
-            assert sorted(listed.statuses) == sorted(NAMES)
+            assert sorted(listed.statuses) == sorted(names)
             with pytest.raises(grpc.aio.AioRpcError) as unknown:
                 await stub.Check(health_pb2.HealthCheckRequest(service="nobody"))
             assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

@@ -1,13 +1,15 @@
 """The admin port: health and channelz on a thread of its own, so that it answers while the event loop is blocked.
 
 Liveness means "a restart would help": it is NOT_SERVING once the event loop has not beaten for a while, and nothing
-else makes it so. All other names follow what the gateway reports.
+else makes it so. "stores" says whether shared state can be reached, and "stores.cache" and the like whether it can be
+for one purpose; nothing else follows from them. All other names follow what the gateway reports.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,12 +36,18 @@ class _Health(health.HealthServicer):
 
 
 class AdminServer:
-    """A synchronous gRPC server beside the asynchronous one. Methods may be called from any thread."""
+    """A synchronous gRPC server beside the asynchronous one. Methods may be called from any thread.
 
-    def __init__(self, *, stalled_after: float) -> None:
+    `stores`: the purposes of stores whose health is told.
+    """
+
+    def __init__(self, *, stalled_after: float, stores: Collection[str] = ()) -> None:
         self._health = _Health(experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1))
         for name in NAMES:
             self._health.set(name, NOT_SERVING)
+        self._stores = {f"stores.{purpose}": purpose for purpose in stores}
+        self._down: frozenset[str] | None = None
+        self.show_stores(())
         self._stalled_after = stalled_after
         self._last_beat = time.monotonic()
         self._stopped = threading.Event()
@@ -73,6 +81,15 @@ class AdminServer:
         for name in NAMES:
             if name != "liveness":
                 self._health.set(name, SERVING if serving else NOT_SERVING)
+
+    def show_stores(self, down: Collection[str]) -> None:
+        """Report the stores for the purposes of `down` as NOT_SERVING, the others as SERVING."""
+        if self._down == frozenset(down):
+            return  # who watches hears of changes only
+        self._down = frozenset(down)
+        self._health.set("stores", NOT_SERVING if down else SERVING)
+        for name, purpose in self._stores.items():
+            self._health.set(name, NOT_SERVING if purpose in down else SERVING)
 
     def stop(self) -> None:
         """Stop answering. Returns once the port is closed."""

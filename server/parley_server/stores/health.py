@@ -41,14 +41,13 @@ class _Trouble:
 
 
 class StoreHealth:
-    """What is wrong now, by purpose. `on_change` is called whenever `degraded` is another set than before."""
+    """What is wrong now, by purpose."""
 
     def __init__(self, modes: Mapping[Purpose, Mode], replicas: int, clock: Callable[[], float]) -> None:
         self.share = 1 / replicas
         """The part of a shared limit that each gateway may use where the limit is kept locally."""
         self.failures = 0
         """Requests to stores that came to nothing, ever."""
-        self.on_change: Callable[[], None] = lambda: None
         self._modes = dict(modes)
         self._clock = clock
         self._troubles: dict[Purpose, _Trouble] = {}
@@ -95,7 +94,6 @@ class StoreHealth:
             return
         self._troubles[purpose] = _Trouble(now, reason, now, until)
         log.warning("store_down", purpose=purpose, on_failure=self._modes[purpose], reason=reason)
-        self.on_change()
 
     def wrote(self, purpose: Purpose) -> None:
         """The store has taken a write: if it refused to, it does so no longer."""
@@ -110,7 +108,6 @@ class StoreHealth:
             return
         seconds = round(self._clock() - trouble.since, 1)
         log.info("store_up", purpose=purpose, failures=trouble.failures, seconds=seconds)
-        self.on_change()
 
     def _expire(self) -> None:
         now = self._clock()

@@ -39,10 +39,12 @@ class Subscriber:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _changed(self, channel: str) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run())
+        wanted = channel in self._listeners.channels
+        if self._task is None:
+            if wanted:
+                self._task = asyncio.create_task(self._run())
         elif self._connection is not None:
-            command = "SUBSCRIBE" if channel in self._listeners.channels else "UNSUBSCRIBE"
+            command = "SUBSCRIBE" if wanted else "UNSUBSCRIBE"
             self._confirmed.discard(channel)
             task = asyncio.create_task(self._send(self._connection, command, channel))
             self._sending.add(task)
