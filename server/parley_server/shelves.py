@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parley_server.config import Config
+from parley_server.stores.groups import Groups
 from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
 from parley_server.stores.keyvalue import KeyValue, Messages, StoreUnavailable
+from parley_server.stores.memory.groups import MemoryGroups
 from parley_server.stores.memory.keyvalue import MemoryKeyValue, MemoryMessages
 from parley_server.stores.memory.streams import MemoryStreams
 from parley_server.stores.settings import RedisSettings
-from parley_server.stores.sqlite import keyvalue, messages
+from parley_server.stores.sqlite import groups, keyvalue, messages
 from parley_server.stores.sqlite.database import Database
 from parley_server.stores.streams import Bounds, StreamStore
 
@@ -31,6 +33,7 @@ class Stores:
     health: StoreHealth
     keyvalue: Callable[[Purpose], KeyValue]
     messages: Callable[[Purpose], Messages]
+    groups: Callable[[Purpose], Groups]
     streams: StreamStore
     opened: tuple[Callable[[], Awaitable[None]], ...] = ()
     closed: tuple[Callable[[], Awaitable[None]], ...] = ()
@@ -63,10 +66,12 @@ def build(settings: Config) -> Stores:
         return _in_file(settings.storage.path, settings.storage.max_bytes, health, streams)
     values = {purpose: MemoryKeyValue(time.monotonic) for purpose in PURPOSES}
     told = {purpose: MemoryMessages() for purpose in PURPOSES}
-    return Stores(health, values.__getitem__, told.__getitem__, streams, closed=(streams.aclose,))
+    grouped = {purpose: MemoryGroups(time.monotonic) for purpose in PURPOSES}
+    return Stores(health, values.__getitem__, told.__getitem__, grouped.__getitem__, streams, closed=(streams.aclose,))
 
 
 def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore) -> Stores:
+    from parley_server.stores.redis.groups import RedisGroups
     from parley_server.stores.redis.keyvalue import RedisKeyValue
     from parley_server.stores.redis.messages import RedisMessages
     from parley_server.stores.redis.server import RedisServer  # an extra: not there for everybody
@@ -74,10 +79,12 @@ def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore
     server = RedisServer(settings, health)
     values = {purpose: RedisKeyValue(server.redis(purpose)) for purpose in PURPOSES}
     told = {purpose: RedisMessages(server.redis(purpose)) for purpose in PURPOSES}
+    grouped = {purpose: RedisGroups(server.redis(purpose)) for purpose in PURPOSES}
     return Stores(
         health,
         values.__getitem__,
         told.__getitem__,
+        grouped.__getitem__,
         streams,
         opened=(server.start,),
         closed=(streams.aclose, server.aclose),
@@ -88,13 +95,16 @@ def _in_file(path: Path, max_bytes: int, health: StoreHealth, streams: StreamSto
     database = Database(path, health, time.monotonic, max_bytes=max_bytes)
     database.register("values", keyvalue.STEPS)
     database.register("messages", messages.STEPS)
+    database.register("groups", groups.STEPS)
     post = messages.Post(database)
     values = {purpose: keyvalue.SqliteKeyValue(database.table(purpose)) for purpose in PURPOSES}
     told = {purpose: messages.SqliteMessages(database.table(purpose), post) for purpose in PURPOSES}
+    grouped = {purpose: groups.SqliteGroups(database.table(purpose)) for purpose in PURPOSES}
     return Stores(
         health,
         values.__getitem__,
         told.__getitem__,
+        grouped.__getitem__,
         streams,
         opened=(database.start,),
         closed=(streams.aclose, post.aclose, database.aclose),

@@ -39,7 +39,9 @@ from parley_server.stores.redis.lanes import Argument, Command
 
 Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 
-_READS = frozenset({"GET", "MGET", "EXISTS", "SCAN", "TTL", "PTTL", "HGET", "HMGET", "HGETALL", "XRANGE", "XREVRANGE"})
+_READS = frozenset(
+    {"GET", "MGET", "EXISTS", "SCAN", "TTL", "PTTL", "TIME", "HGET", "HMGET", "HGETALL", "HSCAN", "XRANGE", "XREVRANGE"}
+)
 
 
 class Script:

@@ -34,6 +34,8 @@ _TOGETHER = 500  # writes in one transaction at most
 _BUSY = 0.8  # seconds to wait for other processes' transactions
 _WITHIN = 1.0  # seconds that a request may take: a disk that hangs must not hang calls
 _START = 30.0  # the same of migrations
+_FULL = 0.9  # share of the file's limit above which stores let go of what expires first
+_PAGES = ("page_count", "freelist_count", "max_page_count")
 _MIGRATIONS = "create table if not exists migrations (store text primary key, version integer not null) strict"
 
 
@@ -98,6 +100,12 @@ def open_connection(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def is_nearly_full(db: sqlite3.Connection) -> bool:
+    """Whether the file has come so close to its limit that stores should let go of what expires first."""
+    pages, free, most = (db.execute(f"pragma {what}").fetchone()[0] for what in _PAGES)
+    return bool(pages - free > _FULL * most)
 
 
 def _in_one(db: sqlite3.Connection, batch: Sequence[tuple[Work, asyncio.Future[Any]]]) -> list[Any]:

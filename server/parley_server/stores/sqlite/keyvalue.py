@@ -6,11 +6,10 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from parley_server.stores.sqlite.database import Table
+from parley_server.stores.sqlite.database import Table, is_nearly_full
 
 _PIECE = 500  # keys that are listed, and entries that are forgotten, at a time
 _SWEEP = 1.0  # seconds between two looks for what has expired
-_FULL = 0.9  # share of the file's limit above which what expires first is forgotten
 
 STEPS = (
     "create table entries (id integer primary key, key text not null unique, value blob not null,"
@@ -107,7 +106,7 @@ class SqliteKeyValue:
         self._swept = now
         forget = "delete from entries where id in (select id from entries where expires <= ? order by expires limit ?)"
         db.execute(forget, (now, 2 * _PIECE))
-        while _fullness(db) > _FULL:
+        while is_nearly_full(db):
             if db.execute(forget, (float("inf"), _PIECE)).rowcount == 0:
                 return
 
@@ -115,11 +114,3 @@ class SqliteKeyValue:
 def _value(db: sqlite3.Connection, name: str) -> bytes | None:
     row = db.execute(_GET, (name, time.time())).fetchone()
     return None if row is None else row[0]
-
-
-def _fullness(db: sqlite3.Connection) -> float:
-    pages, free, most = (db.execute(f"pragma {what}").fetchone()[0] for what in _PAGES)
-    return float((pages - free) / most)
-
-
-_PAGES = ("page_count", "freelist_count", "max_page_count")
