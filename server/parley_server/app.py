@@ -57,7 +57,15 @@ class Gateway:
         self.calls = Calls()
         self.stores = shelves.build(settings)
         resume = settings.resume
-        self.recordings = Recordings(self.stores.streams, self.calls, window=resume.window, ahead=resume.max_bytes // 2)
+        self.recordings = Recordings(
+            self.stores.streams,
+            self.calls,
+            window=resume.window,
+            ahead=resume.max_bytes // 2,
+            messages=self.stores.messages("resume"),
+            gateway=self.stores.presence.gateway,
+            refuses=lambda: self.stores.health.refuses("resume"),
+        )
         self._telemetry = telemetry.start(settings.telemetry)
         self._revision = 1
         self._refused = False
@@ -112,6 +120,7 @@ class Gateway:
             await self._assembly.aclose()
             await self.stores.aclose()
             raise
+        self._tasks.append(asyncio.create_task(self.recordings.listen()))
         await self._server.start()
         self._telemetry.observe(self.gauges)
         if self._admin is not None:

@@ -13,24 +13,33 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ulid import ULID
+
 from parley_server.config import Config
+from parley_server.stores.copied_streams import CopiedStreams
 from parley_server.stores.groups import Groups
 from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
 from parley_server.stores.keyvalue import KeyValue, Messages, StoreUnavailable
 from parley_server.stores.memory.groups import MemoryGroups
 from parley_server.stores.memory.keyvalue import MemoryKeyValue, MemoryMessages
 from parley_server.stores.memory.streams import MemoryStreams
+from parley_server.stores.presence import Presence
 from parley_server.stores.settings import RedisSettings
 from parley_server.stores.sqlite import groups, keyvalue, messages
+from parley_server.stores.sqlite import streams as copies
 from parley_server.stores.sqlite.database import Database
 from parley_server.stores.streams import Bounds, StreamStore
 
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Everything that outlives a call. Each purpose has keys and channels of its own."""
+    """Everything that outlives a call. Each purpose has keys and channels of its own.
+
+    `presence`: this gateway among those that share the stores.
+    """
 
     health: StoreHealth
+    presence: Presence
     keyvalue: Callable[[Purpose], KeyValue]
     messages: Callable[[Purpose], Messages]
     groups: Callable[[Purpose], Groups]
@@ -55,57 +64,80 @@ class Stores:
             await closed()
 
 
-def build(settings: Config) -> Stores:
-    """The stores for `settings`. Opens nothing yet."""
+def build(settings: Config, bounds: Bounds | None = None) -> Stores:
+    """The stores for `settings`. Opens nothing yet. `bounds` of streams, if not those of the settings."""
     redis, resume = settings.redis, settings.resume
+    bounds = bounds or Bounds(resume.max_bytes, resume.total_bytes, resume.window)
     health = StoreHealth(redis.on_failure.modes(), redis.replicas, time.monotonic)
-    streams = MemoryStreams(Bounds(resume.max_bytes, resume.total_bytes, resume.window))
+    streams = MemoryStreams(bounds)
+    gateway = str(ULID()).lower()
     if redis.url is not None:
-        return _in_redis(redis, health, streams)
+        return _in_redis(redis, health, gateway, streams, bounds.window)
     if settings.storage.path is not None:
-        return _in_file(settings.storage.path, settings.storage.max_bytes, health, streams)
+        return _in_file(settings.storage.path, settings.storage.max_bytes, health, gateway, streams, bounds.window)
     values = {purpose: MemoryKeyValue(time.monotonic) for purpose in PURPOSES}
     told = {purpose: MemoryMessages() for purpose in PURPOSES}
     grouped = {purpose: MemoryGroups(time.monotonic) for purpose in PURPOSES}
-    return Stores(health, values.__getitem__, told.__getitem__, grouped.__getitem__, streams, closed=(streams.aclose,))
+    presence = Presence(values["resume"], gateway, time.monotonic)  # alone, so it need not say so
+    return Stores(
+        health,
+        presence,
+        values.__getitem__,
+        told.__getitem__,
+        grouped.__getitem__,
+        streams,
+        closed=(streams.aclose,),
+    )
 
 
-def _in_redis(settings: RedisSettings, health: StoreHealth, streams: StreamStore) -> Stores:
+def _in_redis(
+    settings: RedisSettings, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
+) -> Stores:
     from parley_server.stores.redis.groups import RedisGroups
     from parley_server.stores.redis.keyvalue import RedisKeyValue
     from parley_server.stores.redis.messages import RedisMessages
     from parley_server.stores.redis.server import RedisServer  # an extra: not there for everybody
+    from parley_server.stores.redis.streams import RedisStreams
 
     server = RedisServer(settings, health)
     values = {purpose: RedisKeyValue(server.redis(purpose)) for purpose in PURPOSES}
     told = {purpose: RedisMessages(server.redis(purpose)) for purpose in PURPOSES}
     grouped = {purpose: RedisGroups(server.redis(purpose)) for purpose in PURPOSES}
+    presence = Presence(values["resume"], gateway, time.monotonic)
+    copied = CopiedStreams(streams, RedisStreams(server.redis("resume"), presence, window=window))
     return Stores(
         health,
+        presence,
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
-        streams,
-        opened=(server.start,),
-        closed=(streams.aclose, server.aclose),
+        copied,
+        opened=(server.start, presence.start),
+        closed=(copied.aclose, presence.aclose, server.aclose),
     )
 
 
-def _in_file(path: Path, max_bytes: int, health: StoreHealth, streams: StreamStore) -> Stores:
+def _in_file(
+    path: Path, max_bytes: int, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
+) -> Stores:
     database = Database(path, health, time.monotonic, max_bytes=max_bytes)
     database.register("values", keyvalue.STEPS)
     database.register("messages", messages.STEPS)
     database.register("groups", groups.STEPS)
+    database.register("streams", copies.STEPS)
     post = messages.Post(database)
     values = {purpose: keyvalue.SqliteKeyValue(database.table(purpose)) for purpose in PURPOSES}
     told = {purpose: messages.SqliteMessages(database.table(purpose), post) for purpose in PURPOSES}
     grouped = {purpose: groups.SqliteGroups(database.table(purpose)) for purpose in PURPOSES}
+    presence = Presence(values["resume"], gateway, time.monotonic)
+    copied = CopiedStreams(streams, copies.SqliteStreams(database.table("resume"), presence, window=window))
     return Stores(
         health,
+        presence,
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
-        streams,
-        opened=(database.start,),
-        closed=(streams.aclose, post.aclose, database.aclose),
+        copied,
+        opened=(database.start, presence.start),
+        closed=(copied.aclose, presence.aclose, post.aclose, database.aclose),
     )

@@ -131,7 +131,7 @@ async def test_what_the_drain_cuts_off_says_so(scene: Scene) -> None:
     assert upstream.closed == 1
     status, events = await failure(scene)
     assert status.code == 14
-    assert "shutting down" in status.message
+    assert "had to shut down" in status.message
     assert text(events) == "one "
     found = v1.ResponseFailure()
     assert any(detail.Unpack(found) for detail in status.details)

@@ -36,6 +36,7 @@ class Gateway:
     stub: Any
     channel: grpc.aio.Channel
     log: list[dict[str, Any]] = field(default_factory=list)
+    killed: bool = False
 
     @property
     def address(self) -> str:
@@ -48,6 +49,11 @@ class Gateway:
     def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL. It need not end cleanly then."""
+        self.killed = True
+        self.process.kill()
 
     async def exit_code(self, within: float = _STOP) -> int:
         """How it ended. Fails if it does not end in time."""
@@ -92,12 +98,13 @@ async def gateway(
     try:
         event = await asyncio.wait_for(serving, _START)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{event['port']}", options=CHANNEL_OPTIONS) as channel:
-            yield Gateway(
+            running = Gateway(
                 process, folder, event["port"], event["admin_port"], GatewayServiceStub(channel), channel, lines
             )
+            yield running
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), _STOP) == 0, lines[-20:]
+        assert await asyncio.wait_for(process.wait(), _STOP) == (-signal.SIGKILL if running.killed else 0), lines[-20:]
     finally:
         if process.returncode is None:
             process.kill()

@@ -11,7 +11,7 @@ import uvloop
 from tests.fakes import FakeTimeLoop
 from tests.stores.servers import REDIS, VALKEY, ClusterOfThree, Sentinels, Server
 
-_FAKE_TIME = {"test_streams.py"}  # stores in memory only
+_FAKE_TIME = {"test_memory_streams.py", "test_copied_streams.py"}  # nothing in another process
 
 
 def pytest_asyncio_loop_factories(

@@ -36,6 +36,7 @@ from parley_server.core.errors import (
     InvalidRequest,
     ShuttingDown,
     SlowConsumer,
+    StateUnavailable,
     Violation,
 )
 from parley_server.core.reply import Batch, Final, Reply
@@ -301,6 +302,7 @@ class GatewayServicer(GatewayServiceServicer):
             if response_id.isascii() and response_id.isprintable():  # it goes out in the trailers
                 ctx.response_id = response_id
         else:
+            self.recordings.check()
             self._accept(request.request, ctx)
             ctx.cancelled_when_due = False  # the caller's deadline bounds it, but gRPC ends only the call
             if ctx.deadline is None:
@@ -396,9 +398,12 @@ class GatewayServicer(GatewayServiceServicer):
                 resumable = await self.recordings.holds(ctx.caller, ctx.response_id)
                 error = self._slow()
             else:
+                resumable = writer is not None and await self.recordings.outlasts(ctx.caller, ctx.response_id)
                 error = ShuttingDown("the gateway is shutting down; another one will answer", retry_after=1.0)
         elif isinstance(error, Ended):
             await context.abort(*status.repeat(error.status, ctx))
+        elif isinstance(error, StateUnavailable):
+            resumable = True  # as soon as the store is back
         elif not isinstance(error, GatewayError):
             log.error("bug", request_id=ctx.request_id, method=ctx.method, exc_info=error)
         sequence = 0 if writer is None else writer.sequence

@@ -6,16 +6,20 @@ point is where it always is: until then nothing is kept and nothing goes on with
 
 The recording does not wait for followers who lag; who is outrun is told. Only the fastest of them can slow it, so that
 a single client that reads slowly still slows the upstream, and an answer nobody reads is generated at full speed.
+
+Where the store is one that gateways share, any of them can follow, tell of and cancel what one of them generates: its
+owner. The generation itself stays where it is, and ends with its owner.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 
 import structlog
 from google.rpc.status_pb2 import Status
@@ -31,15 +35,20 @@ from parley_server.core.errors import (
     ResponseNotFound,
     ResumeWindowExpired,
     SequenceOutOfRange,
-    ShuttingDown,
     SlowConsumer,
+    StateUnavailable,
+    StreamInterrupted,
 )
 from parley_server.core.reply import Batch, Reply
-from parley_server.stores.streams import Ending, Event, StreamExpired, StreamStore, StreamUnknown
+from parley_server.stores.keyvalue import Messages, StoreUnavailable
+from parley_server.stores.streams import Ending, Event, State, StreamExpired, StreamStore, StreamUnknown
 
 _SLICE = 32 * 1024  # bytes that are put into the store, and taken out of it, at a time
 _ID = re.compile(r"resp_[0-9a-z]{26}\Z")
 _CANCELLED = 1  # number of the status code
+_END = 2**53  # a sequence that no stream comes to
+_CATCH_UP, _LOOK = 1.0, 0.05  # seconds that a copy may be behind what its owner has sent; between two looks at it
+_ASK_AGAIN = 1.0  # seconds after which an owner that has not stopped is asked once more
 log = structlog.get_logger("parley.calls")
 
 Events = AsyncGenerator[Batch, None]
@@ -54,22 +63,12 @@ class Ended(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class _Follower:
-    """`taken`: how far it has come, as `_Recording.written` counts."""
-
-    taken: int = 0
-
-
-@dataclass(eq=False, slots=True)
 class _Recording:
-    """One generation under way. `written`: bytes that it has put into the store."""
+    """One generation under way."""
 
     key: str
     ctx: Context
     task: asyncio.Task[None]
-    written: int = 0
-    followers: set[_Follower] = field(default_factory=set)
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
     stopped: GatewayError | None = None
 
     def stop(self, why: GatewayError) -> None:
@@ -80,10 +79,12 @@ class _Recording:
 
 
 class Recordings:
-    """All resumable streams of this gateway.
+    """All resumable streams that this gateway can tell of, those of other gateways too where `store` is shared.
 
     `window`: seconds for which a stream is kept after its end. `ahead`: bytes that a generation may be ahead of the
     fastest of those who follow it; less than the store keeps of one stream, or all of them would be outrun.
+    `messages`: how gateways ask each other to stop a generation; this one is called `gateway`, and `listen()` listens.
+    `refuses`: whether nothing is to be begun now, since others could not resume it.
     """
 
     def __init__(
@@ -93,6 +94,9 @@ class Recordings:
         *,
         window: float,
         ahead: int,
+        messages: Messages | None = None,
+        gateway: str = "",
+        refuses: Callable[[], bool] = bool,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -100,20 +104,47 @@ class Recordings:
         self._window = window
         self._ahead = ahead
         self._piece = min(_SLICE, ahead // 2)
+        self._messages = messages
+        self._gateway = gateway
+        self._refuses = refuses
         self._wall = wall
         self._live: dict[str, _Recording] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._readers = itertools.count()
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    async def listen(self) -> None:
+        """Stop what other gateways ask to be stopped, until cancelled."""
+        if self._messages is None:
+            return
+        async with aclosing(self._messages.listen(_channel(self._gateway))) as messages:  # type: ignore[type-var]
+            async for message in messages:
+                if message is not None and (recording := self._live.get(message.decode())) is not None:
+                    recording.stop(_cancelled())
 
     async def holds(self, caller: str, response_id: str) -> bool:
         """Whether anything of that response is kept."""
         try:
             await self._store.state(_key(caller, response_id))
-        except (ResponseNotFound, StreamUnknown, StreamExpired):
+        except (ResponseNotFound, StreamUnknown, StreamExpired, StoreUnavailable):
             return False
         return True
+
+    async def outlasts(self, caller: str, response_id: str) -> bool:
+        """Whether what is kept of that response can be had from other gateways; sees to it first, if it can."""
+        try:
+            return await self._store.is_shared(_key(caller, response_id))
+        except ResponseNotFound:
+            return False
+
+    def check(self) -> None:
+        """Raises StateUnavailable if no resumable stream may be begun now."""
+        if self._refuses():
+            raise StateUnavailable(
+                "no stream is resumable while the store of gateways cannot be asked", retry_after=1.0
+            )
 
     def announce(self, started: v1.ResponseStarted) -> None:
         """Say in the first event until when the stream can be resumed at least."""
@@ -166,107 +197,138 @@ class Recordings:
     def _why(self, error: BaseException, recording: _Recording) -> BaseException:
         if isinstance(error, asyncio.CancelledError):
             recording.task.uncancel()
-            return recording.stopped or ShuttingDown("the gateway is shutting down while it generates this answer")
+            return recording.stopped or StreamInterrupted("the gateway that generated this answer had to shut down")
         if not isinstance(error, GatewayError):
             log.error("bug", request_id=recording.ctx.request_id, method=recording.ctx.method, exc_info=error)
         return error
 
     async def _keep(self, recording: _Recording, events: list[Event]) -> None:
-        recording.written += await self._store.append(recording.key, events)
+        await self._store.append(recording.key, events)
         await asyncio.sleep(0)  # an upstream that is always ready must not keep others from their turn
-        if recording.followers:
-            await self._pace(recording)
-
-    async def _pace(self, recording: _Recording) -> None:
-        """Wait while even the fastest follower is too far behind."""
-        followers = recording.followers
-        while followers and recording.written - max(one.taken for one in followers) > self._ahead:
-            recording.moved.clear()
-            await recording.moved.wait()
+        await self._store.paced(recording.key, self._ahead)
 
     async def follow(self, caller: str, response_id: str, after: int) -> Events:
         """The events after the sequence `after`, kept ones first, then as they come; ends with the generation.
 
         Raises ResponseNotFound, ResumeWindowExpired or SequenceOutOfRange before the first event; later SlowConsumer if
-        the generation has outrun this reader; Ended if it has failed.
+        the generation has outrun this reader; Ended if it has failed; StreamInterrupted if its owner is gone;
+        StateUnavailable if its owner is another gateway and the store that they share is away.
         """
         key = _key(caller, response_id)
-        try:
-            state = await self._store.state(key)
-        except StreamUnknown:
-            raise _unknown(response_id) from None
-        except StreamExpired:
-            raise _expired(response_id) from None
+        state = await self._caught_up(key, response_id, after)
         if after > state.last:
+            if state.lost:
+                raise _lost(response_id)
             raise SequenceOutOfRange(
                 f"the response has come to sequence {state.last}, not yet to {after}",
                 facts={"responseId": response_id, "lastSequence": str(state.last)},
             )
-        follower = _Follower()
-        recording: _Recording | None = None
+        reader = f"{self._gateway}.{next(self._readers)}"
         begun = False
         try:
             while True:
                 try:
-                    part = await self._store.read(key, after, self._piece)
+                    part = await self._store.read(key, after, self._piece, reader)
                 except (StreamExpired, StreamUnknown):
                     raise _outrun(response_id) if begun else _expired(response_id) from None
+                except StoreUnavailable as error:
+                    raise _unavailable(response_id) from error
                 begun = True
-                if recording is None and (recording := self._live.get(key)) is not None:
-                    recording.followers.add(follower)
-                if recording is not None:
-                    follower.taken = recording.written - part.behind
-                    recording.moved.set()
                 if part.events:
                     after = part.events[-1].sequence
                     yield [v1.StreamChatResponse.FromString(event.data) for event in part.events]
+                if part.lost:
+                    raise _lost(response_id)
                 if part.ending is not None:
                     if part.ending.status:
                         raise Ended(part.ending.status)
                     return
         finally:
-            if recording is not None:
-                recording.followers.discard(follower)
-                recording.moved.set()
+            with suppress(StoreUnavailable):  # nobody waits for a reader that is not heard of
+                await self._store.leave(key, reader)
+
+    async def _caught_up(self, key: str, response_id: str, after: int) -> State:
+        """How a stream stands; its owner may be a moment ahead of what others see of it."""
+        state = await self._state(key, response_id)
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + _CATCH_UP
+        while after > state.last and state.owner and state.ending is None and not state.lost:
+            if loop.time() > latest:
+                break
+            await asyncio.sleep(_LOOK)
+            state = await self._state(key, response_id)
+        return state
+
+    async def _state(self, key: str, response_id: str) -> State:
+        try:
+            return await self._store.state(key)
+        except StreamUnknown:
+            raise _unknown(response_id) from None
+        except StreamExpired:
+            raise _expired(response_id) from None
+        except StoreUnavailable as error:
+            raise _unavailable(response_id) from error
 
     async def get(self, caller: str, response_id: str) -> v1.GetChatResponse:
-        """What there is of a response. Raises ResponseNotFound, ResumeWindowExpired."""
+        """What there is of a response. Raises ResponseNotFound, ResumeWindowExpired, StateUnavailable."""
         key = _key(caller, response_id)
         fold, after = Fold(), 0
+        last = (await self._state(key, response_id)).last
         try:
-            last = (await self._store.state(key)).last
             while after < last:
                 for event in (part := await self._store.read(key, after, _SLICE)).events:
                     fold.feed(v1.StreamChatResponse.FromString(event.data))
                 after = part.events[-1].sequence
                 await asyncio.sleep(0)  # a long answer is much to put together: others have their turn in between
-            ending = (await self._store.state(key)).ending
-        except StreamUnknown:
-            raise _unknown(response_id) from None
-        except StreamExpired:
+        except (StreamUnknown, StreamExpired):
             raise _expired(response_id) from None
+        except StoreUnavailable as error:
+            raise _unavailable(response_id) from error
+        state = await self._state(key, response_id)
         response = fold.response()
-        if not fold.complete and ending is not None and ending.usage:
-            response.usage.ParseFromString(ending.usage)
-        return v1.GetChatResponse(state=_state(fold, ending), response=response)
+        if not fold.complete and state.ending is not None and state.ending.usage:
+            response.usage.ParseFromString(state.ending.usage)
+        return v1.GetChatResponse(state=_state(fold, state), response=response)
 
     async def cancel(self, caller: str, response_id: str) -> v1.CancelChatResponse:
-        """Stop a generation, wait until it has stopped. Raises ResponseNotFound, ResumeWindowExpired."""
+        """Stop a generation, wherever it runs, and wait until it has stopped, or its owner is gone.
+
+        Raises ResponseNotFound, ResumeWindowExpired, StateUnavailable.
+        """
         key = _key(caller, response_id)
         recording = self._live.get(key)
         if recording is not None:
-            recording.stop(ResponseCancelled("the response was cancelled by CancelChat"))
+            recording.stop(_cancelled())
             await asyncio.wait((recording.task,))
-        try:
-            ending = (await self._store.state(key)).ending
-        except StreamUnknown:
-            raise _unknown(response_id) from None
-        except StreamExpired:
-            raise _expired(response_id) from None
+        state = await self._state(key, response_id)
+        if state.owner and state.ending is None and not state.lost:
+            await self._stopped_by(state.owner, key, response_id)
+            state = await self._state(key, response_id)
         response = v1.CancelChatResponse()
-        if ending is not None and ending.usage:
-            response.usage.ParseFromString(ending.usage)
+        if state.ending is not None and state.ending.usage:
+            response.usage.ParseFromString(state.ending.usage)
         return response
+
+    async def _stopped_by(self, owner: str, key: str, response_id: str) -> None:
+        """Let another gateway stop a generation; ends once it has, or is gone. It may miss what it is told."""
+        over = asyncio.ensure_future(self._store.read(key, _END, 1))
+        try:
+            while not over.done():
+                if self._messages is not None:
+                    await self._messages.publish(_channel(owner), key.encode())
+                await asyncio.wait((over,), timeout=_ASK_AGAIN)
+            over.result()
+        except (StreamUnknown, StreamExpired):
+            raise _expired(response_id) from None
+        except StoreUnavailable as error:
+            raise _unavailable(response_id) from error
+        finally:
+            over.cancel()
+            await asyncio.gather(over, return_exceptions=True)
+
+
+def _channel(gateway: str) -> str:
+    return f"stop:{gateway}"
 
 
 def _key(caller: str, response_id: str) -> str:
@@ -276,12 +338,14 @@ def _key(caller: str, response_id: str) -> str:
     return f"{response_id}/{caller}"
 
 
-def _state(fold: Fold, ending: Ending | None) -> v1.GetChatResponse.State.ValueType:
+def _state(fold: Fold, state: State) -> v1.GetChatResponse.State.ValueType:
     if fold.complete:
         return v1.GetChatResponse.STATE_SUCCEEDED
-    if ending is None:
+    if state.lost:
+        return v1.GetChatResponse.STATE_FAILED
+    if state.ending is None:
         return v1.GetChatResponse.STATE_RUNNING
-    if Status.FromString(ending.status).code == _CANCELLED:
+    if Status.FromString(state.ending.status).code == _CANCELLED:
         return v1.GetChatResponse.STATE_CANCELLED
     return v1.GetChatResponse.STATE_FAILED
 
@@ -292,6 +356,24 @@ def _unknown(response_id: str) -> ResponseNotFound:
 
 def _expired(response_id: str) -> ResumeWindowExpired:
     return ResumeWindowExpired("what comes after this sequence is no longer kept", facts={"responseId": response_id})
+
+
+def _cancelled() -> ResponseCancelled:
+    return ResponseCancelled("the response was cancelled by CancelChat")
+
+
+def _lost(response_id: str) -> StreamInterrupted:
+    return StreamInterrupted(
+        "the gateway that generated this answer is gone, and the answer with it", facts={"responseId": response_id}
+    )
+
+
+def _unavailable(response_id: str) -> StateUnavailable:
+    return StateUnavailable(
+        "this gateway does not generate the response, and the store that it shares with others cannot be asked",
+        retry_after=1.0,
+        facts={"responseId": response_id},
+    )
 
 
 def _outrun(response_id: str) -> SlowConsumer:

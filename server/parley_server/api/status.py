@@ -33,6 +33,7 @@ from parley_server.core.errors import (
     ResponseNotFound,
     ResumeWindowExpired,
     ShuttingDown,
+    StateUnavailable,
 )
 from parley_server.core.scrub import scrub
 
@@ -75,11 +76,11 @@ def _pushback(error: GatewayError, ctx: Context) -> str:
     """When clients that retry by themselves may do so, in milliseconds; -1: not at all.
 
     The gateway has made its attempts already, and a client that retried on top would multiply them. It may where
-    nothing was asked because too much waits here or the limits kept here are used up, and where another gateway has to
-    take over.
+    nothing was asked because too much waits here, the limits kept here are used up or what gateways share is away, and
+    where another gateway has to take over.
     """
-    full = isinstance(error, GatewayOverloaded | RateLimited) and not error.attempted and not ctx.ledger.attempts
-    if full or isinstance(error, ShuttingDown):
+    kept_here = isinstance(error, GatewayOverloaded | RateLimited | StateUnavailable)
+    if (kept_here and not error.attempted and not ctx.ledger.attempts) or isinstance(error, ShuttingDown):
         return str(max(1, math.ceil((error.retry_after or _PUSHBACK) * 1000)))
     return "-1"
 

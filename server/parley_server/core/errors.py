@@ -31,6 +31,7 @@
     ├── ProtocolError                INTERNAL             the provider answered nonsense
     ├── DeadlineExceeded             DEADLINE_EXCEEDED    the caller's time is over
     ├── GatewayOverloaded            UNAVAILABLE          too many calls wait here already
+    ├── StateUnavailable             UNAVAILABLE          what gateways share cannot be asked for, and is needed
     ├── ShuttingDown                 UNAVAILABLE          this gateway is going away; another one will answer
     └── Bug                          INTERNAL             ours
 
@@ -323,6 +324,14 @@ class GatewayOverloaded(GatewayError):
     code = Code.UNAVAILABLE
     reason = "GATEWAY_OVERLOADED"
     falls_back = True
+    attempted = False
+
+
+class StateUnavailable(GatewayError):
+    """What gateways share cannot be asked for now, and the call must not go on without it. Nobody was asked."""
+
+    code = Code.UNAVAILABLE
+    reason = "STATE_UNAVAILABLE"
     attempted = False
 
 

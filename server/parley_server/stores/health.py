@@ -56,6 +56,10 @@ class StoreHealth:
         """What is to happen where the store for `purpose` is unavailable."""
         return self._modes[purpose]
 
+    def refuses(self, purpose: Purpose) -> bool:
+        """Whether the store for `purpose` is unavailable, and calls that need it are to be refused."""
+        return self._modes[purpose] == "closed" and purpose in self.degraded
+
     @property
     def degraded(self) -> tuple[Purpose, ...]:
         """The purposes whose store is unavailable or refuses to write."""

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from parley.errors import SequenceOutOfRange as SequenceOutOfRange
     from parley.errors import ShuttingDown as ShuttingDown
     from parley.errors import SlowConsumer as SlowConsumer
+    from parley.errors import StateUnavailable as StateUnavailable
     from parley.errors import StreamInterrupted as StreamInterrupted
     from parley.errors import Truncated as Truncated
     from parley.errors import TurnLimitReached as TurnLimitReached
@@ -101,8 +102,8 @@ _NAMES = {
         "OperationUnsupported Overloaded "
         "PageTokenInvalid ParleyError PromptBlocked ProtocolError QuotaExhausted RateLimited RequestTooLarge "
         "ResponseCancelled ResponseNotFound ResumeWindowExpired SequenceOutOfRange ShuttingDown SlowConsumer "
-        "StreamInterrupted Truncated TurnLimitReached Unauthenticated Unavailable UnsupportedParameter "
-        "Violation"
+        "StateUnavailable StreamInterrupted Truncated TurnLimitReached Unauthenticated Unavailable "
+        "UnsupportedParameter Violation"
     ),
     "health": "Health",
     "progress": "Progress",

@@ -34,6 +34,7 @@
     │   ├── ProtocolError                INTERNAL             the provider answered nonsense
     │   ├── DeadlineExceeded             DEADLINE_EXCEEDED    `timeout` is over
     │   ├── GatewayOverloaded            UNAVAILABLE          too many calls wait in the gateway already
+    │   ├── StateUnavailable             UNAVAILABLE          what gateways share is away: try again in a moment
     │   ├── ShuttingDown                 UNAVAILABLE          this gateway is going away; another one will answer
     │   ├── Bug                          INTERNAL             the gateway's
     │   ├── MessageTooLarge              RESOURCE_EXHAUSTED   (client) a message is over a limit of gRPC itself
@@ -365,6 +366,14 @@ class GatewayOverloaded(GatewayError):
 
     code = Code.UNAVAILABLE
     reason = "GATEWAY_OVERLOADED"
+    retryable = True
+
+
+class StateUnavailable(GatewayError):
+    """What the gateways share cannot be asked for now, and the call needs it; try again in a moment."""
+
+    code = Code.UNAVAILABLE
+    reason = "STATE_UNAVAILABLE"
     retryable = True
 
 
