@@ -128,6 +128,58 @@ def test_who_waited_as_told_is_let_in_although_his_timer_rang_early() -> None:
     assert at.circuit.admit()
 
 
+def test_a_warning_shuts_nobody_out_but_one_failure_is_enough_then() -> None:
+    at = At()
+    at.circuit.warn(30.0)
+    assert at.circuit.state() == "closed"
+    tickets = [at.circuit.admit() for _ in range(100)]
+    assert tickets == [0] * 100
+    at.circuit.failed(0)
+    assert at.circuit.wait() == pytest.approx(4.0), "as long as any first time"
+    at.clock.now += 4
+    at.call("ok")
+    at.call("ok")
+    at.call("bad")
+    assert at.circuit.state() == "closed", "once it has been open it is closed as ever"
+
+
+def test_a_warning_is_over_with_a_success_or_with_its_time() -> None:
+    at = At()
+    at.circuit.warn(30.0)
+    at.call("left")
+    at.call("ok")
+    at.call("bad")
+    assert at.circuit.state() == "closed"
+    at = At()
+    at.circuit.warn(1e9)
+    at.clock.now += POLICY.cap
+    at.call("bad")
+    assert at.circuit.state() == "closed"
+
+
+def test_a_warning_says_nothing_to_a_circuit_that_is_open() -> None:
+    at = At()
+    at.circuit.shut(10.0)
+    at.circuit.warn(100.0)
+    assert at.circuit.wait() == pytest.approx(10.0)
+    at.clock.now += 10
+    for outcome in ("ok", "ok", "bad"):
+        at.call(outcome)
+    assert at.circuit.state() == "closed"
+
+
+def test_others_can_be_told_when_failures_open_it() -> None:
+    at, told = At(), list[float]()
+    at.circuit.on_open = told.append
+    at.circuit.shut(60.0)  # a rate limit is no failure
+    at.clock.now += 60
+    at.call("bad")
+    at.clock.now += 8
+    for outcome in ("ok", "ok", "bad", "bad", "bad"):
+        at.call(outcome)
+    assert told == [8.0, 4.0]
+
+
 class Anything(RuleBasedStateMachine):
     """Whatever happens in whatever order."""
 
@@ -162,6 +214,12 @@ class Anything(RuleBasedStateMachine):
                 self.at.circuit.failed(ticket, after)
             case _:
                 self.at.circuit.left(ticket)
+
+    @rule(seconds=st.floats(0.1, 30))
+    def others_warn(self, seconds: float) -> None:
+        state, wait = self.at.circuit.state(), self.at.circuit.wait()
+        self.at.circuit.warn(seconds)
+        assert (self.at.circuit.state(), self.at.circuit.wait()) == (state, wait)
 
     @rule(seconds=st.floats(0.1, 30))
     def the_provider_sets_a_time(self, seconds: float) -> None:

@@ -3,6 +3,8 @@
 closed ──(too many failures)──▶ open ──(its time is over)──▶ half open ──(probes succeed)──▶ closed
                                   ▲                               │
                                   └──────────(a probe fails)──────┘   for twice as long as before, up to the cap
+
+What others say of a target never shuts it: a circuit that is warned stays closed, but the next failure opens it.
 """
 
 from __future__ import annotations
@@ -57,8 +59,11 @@ class Circuit:
     """
 
     def __init__(self, policy: CircuitPolicy, clock: Callable[[], float]) -> None:
+        self.on_open: Callable[[float], None] | None = None
+        """Called with the seconds for which it will be open whenever failures open it."""
         self._policy = policy
         self._clock = clock
+        self._warned_until = 0.0
         self._slices: deque[_Slice] = deque()  # of the window, oldest first
         self._in_a_row = 0
         self._cool = policy.cool
@@ -102,6 +107,7 @@ class Circuit:
             return
         if self._opened_until is None:
             self._in_a_row = 0
+            self._warned_until = 0.0
             self._remember(failed=False)
 
     def failed(self, ticket: int, retry_after: float | None = None) -> None:
@@ -119,13 +125,21 @@ class Circuit:
         outcomes = sum(piece.outcomes for piece in self._slices)
         failed = sum(piece.failed for piece in self._slices)
         often = outcomes >= policy.fewest and failed >= policy.ratio * outcomes
-        if often or self._in_a_row >= policy.failures:
+        if often or self._in_a_row >= policy.failures or self._clock() < self._warned_until:
             self._open(retry_after)
 
     def left(self, ticket: int) -> None:
         """The caller went away, or what happened says nothing of the target: neither success nor failure."""
         if ticket and self._is_current(ticket):
             self._probing -= 1
+
+    def warn(self, seconds: float) -> None:
+        """Others have given the target up for so long: until then one failure opens a closed circuit.
+
+        A success says that all is well from here. Hearsay changes nothing of a circuit that is open.
+        """
+        if self._opened_until is None:
+            self._warned_until = max(self._warned_until, self._clock() + min(seconds, self._policy.cap))
 
     def shut(self, seconds: float) -> None:
         """The target wants no calls for so long: a rate limit with its reset. Never shortens a cooling under way."""
@@ -135,7 +149,11 @@ class Circuit:
         return self._opened_until is not None and ticket == self._round + 1
 
     def _open(self, retry_after: float | None) -> None:
-        self._until(self._clock() + max(self._cool, retry_after or 0.0))
+        seconds = max(self._cool, retry_after or 0.0)
+        self._warned_until = 0.0
+        self._until(self._clock() + seconds)
+        if self.on_open is not None:
+            self.on_open(seconds)
 
     def _until(self, when: float) -> None:
         self._opened_until = max(when, self._opened_until or when)
