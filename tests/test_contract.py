@@ -50,7 +50,7 @@ BY_LAYERS = {
     "ResponseCacheOptions.mode": "pipeline/cache/policy.py",
     "ResponseCacheOptions.ttl": "pipeline/cache/policy.py",
     "ResponseCacheOptions.namespace": "pipeline/cache/layer.py",
-    "ResponseCacheOptions.min_similarity": "pipeline/cache/layer.py",
+    "ResponseCacheOptions.min_similarity": "pipeline/cache/lookup.py",
     "StreamChatRequest.request": "api/gateway.py",
     "StreamChatRequest.resume": "api/gateway.py",
     "StreamChatRequest.options": "api/gateway.py",

@@ -1,24 +1,46 @@
-"""Where answers are kept, and how they are found: in this process's memory."""
+"""Where answers are kept, and how they are found: in this process's memory, then in the store that gateways share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import structlog
+
+from parley_server.pipeline.cache.bulletin import Bulletin
 from parley_server.pipeline.cache.counts import Counts
 from parley_server.pipeline.cache.entry import Entry
 from parley_server.pipeline.cache.keys import Keys
+from parley_server.pipeline.cache.lease import Lease
 from parley_server.pipeline.cache.memory import Memory
 from parley_server.pipeline.cache.purges import Purge, Purges, next_revision, numbered
+from parley_server.pipeline.cache.sealing import Seals
+from parley_server.pipeline.cache.store import Claim, SharedAnswers
+from parley_server.stores.keyvalue import KeyValue, Messages, StoreUnavailable
 
 _LAST = 1.0  # seconds that what is under way gets at the end
+_MOST_WAITING = 1000  # things done in the background at a time; more are left out
+
+log = structlog.get_logger("parley.cache")
 
 
 class Answers:
-    """Answers by key. It outlives the stacks that use it. `wall`: Unix time in seconds."""
+    """Answers by key. It outlives the stacks that use it.
 
-    def __init__(self, keys: Keys, max_bytes: int, wall: Callable[[], float]) -> None:
+    `shared`: a store and its messages, where several gateways have one together. `wall`: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        max_bytes: int,
+        wall: Callable[[], float],
+        *,
+        shared: tuple[KeyValue, Messages] | None = None,
+        seals: Seals | None = None,
+    ) -> None:
         self.keys = keys
         self.counts = Counts()
         self.wall = wall
@@ -26,6 +48,25 @@ class Answers:
         self.memory = Memory(max_bytes, self._evicted)
         self.purges = Purges()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._attending: asyncio.Task[None] | None = None
+        self._shared: SharedAnswers | None = None
+        if shared is not None:
+            store, messages = shared
+            seals = seals or Seals(b"")
+            self._shared = SharedAnswers(store, keys, seals, self.purges, self.counts, wall, self.later)
+            self._bulletin = Bulletin(store, messages, self.purges, wall, lambda _: self.later(self._forget()))
+
+    def start(self) -> None:
+        """Begin to learn of purges."""
+        if self._shared is not None:
+            self._attending = asyncio.create_task(self._bulletin.attend())
+
+    def adapt(self, keys: Keys, max_bytes: int, seals: Seals) -> None:
+        """Go on with other settings."""
+        self.keys = keys
+        self.memory.max_bytes = max_bytes
+        if self._shared is not None:
+            self._shared.keys, self._shared.seals = keys, seals
 
     def local(self, key: bytes) -> Entry | None:
         """What is in memory and of any use, be it past its time."""
@@ -37,45 +78,109 @@ class Answers:
             return None
         return entry
 
-    async def several(self, keys: Iterable[bytes], tenant: str) -> dict[bytes, Entry]:
+    async def several(self, keys: Sequence[bytes], tenant: str) -> dict[bytes, Entry]:
         """Those of several answers that are there and good."""
         now = self.wall()
-        found: dict[bytes, Entry] = {}
-        for key in keys:
-            entry = self.local(key)
-            if entry is not None and entry.is_fresh(now):
-                self.counts.memory_hits += 1
-                self.counts.save(entry.saved)
-                found[key] = entry
+        found = {key: entry for key in keys if (entry := self.local(key)) is not None and entry.is_fresh(now)}
+        self.counts.memory_hits += len(found)
+        lacking = [key for key in dict.fromkeys(keys) if key not in found]
+        if lacking and self._shared is not None and self._bulletin.is_current:
+            for key, entry in zip(lacking, await self._shared.get(lacking, tenant), strict=True):
+                if entry is not None and entry.is_fresh(now):
+                    self.counts.shared_hits += 1
+                    self.memory.put(key, entry)
+                    found[key] = entry
+        for entry in found.values():
+            self.counts.save(entry.saved)
         return found
 
-    def put(self, key: bytes, entry: Entry) -> None:
-        """Keep an answer."""
-        self.counts.writes += 1
-        self.memory.put(key, entry)
+    async def claim(self, key: bytes, tenant: str, stale_for: float) -> Claim:
+        """What the shared store has, or the lease to make it; see there."""
+        if self._shared is None or not self._bulletin.is_current:
+            return Claim()
+        claim = await self._shared.claim(key, tenant, stale_for)
+        if claim.entry is not None and claim.lease is None:
+            self.memory.put(key, claim.entry)
+        return claim
+
+    async def look(self, key: bytes, tenant: str) -> Entry | None:
+        """What is in memory or in the shared store and of any use, be it past its time."""
+        entry = self.local(key)
+        if entry is None and self._shared is not None and self._bulletin.is_current:
+            [entry] = await self._shared.get([key], tenant)
+            if entry is not None:
+                self.memory.put(key, entry)
+        return entry
+
+    def put(self, entries: Sequence[tuple[bytes, Entry]], lease: Lease | None = None) -> None:
+        """Keep answers: here at once, in the shared store as soon as may be."""
+        self.counts.writes += len(entries)
+        for key, entry in entries:
+            self.memory.put(key, entry)
+        if lease is not None:
+            lease.kept()
+        if self._shared is not None:
+            self.later(self._shared.put(entries))
 
     async def purge(self, purge: Purge) -> int:
-        """Forget answers, those of calls under way included. Gives how many of them were in memory."""
-        self.purges.add(numbered(purge, next_revision(self.purges.revision, self.wall())))
-        gone = 0
-        for piece in self.memory.pieces():
-            gone += sum(self.memory.remove(key) for key, entry in piece if self.purges.is_purged(key, entry))
+        """Forget answers, those of calls under way included. Gives how many of them were in memory.
+
+        Raises StoreUnavailable: then other gateways do not know of it.
+        """
+        if self._shared is None:
+            self.purges.add(numbered(purge, next_revision(self.purges.revision, self.wall())))
+            return await self._forget()
+        try:
+            await self._bulletin.post(purge)
+        finally:
+            gone = await self._forget()
+        self.later(self._sweep(purge))
         return gone
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background."""
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Do something in the background, unless too much waits there already."""
+        if len(self._tasks) >= _MOST_WAITING:
+            self.counts.store_failures += 1
+            work.close()
+            return
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
     async def aclose(self) -> None:
         """Give what is done in the background a moment, and stop it."""
+        if self._attending is not None:
+            self._attending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._attending
         tasks = list(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("bug", exc_info=error)
+
+    async def _forget(self) -> int:
+        """Let go of what is purged in memory."""
+        gone = 0
+        for piece in self.memory.pieces():
+            gone += sum(self.memory.remove(key) for key, entry in piece if self.purges.is_purged(key, entry))
+            await asyncio.sleep(0)
+        return gone
+
+    async def _sweep(self, purge: Purge) -> None:
+        assert self._shared is not None  # noqa: S101  # called where there is one
+        try:
+            await self._shared.sweep(numbered(purge, self.purges.revision))
+        except StoreUnavailable:
+            log.warning(
+                "cache_not_swept", note="what was purged is not served, but stays in the store until it expires"
+            )
 
     def _evicted(self) -> None:
         self.counts.evictions += 1

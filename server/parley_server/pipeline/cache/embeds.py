@@ -112,11 +112,9 @@ class EmbedCache:
 
     def _keep(self, fresh: dict[bytes, Entry], response: v1.EmbedResponse, scope: Scope, policy: CachePolicy) -> None:
         first_choice = is_first_choice(response.route, scope.target.primary)
-        for key, entry in fresh.items():
-            if first_choice and len(entry.data) <= policy.max_entry_bytes:
-                self._answers.put(key, entry)
-            else:
-                self._answers.counts.refused_writes += 1
+        kept = [one for one in fresh.items() if first_choice and len(one[1].data) <= policy.max_entry_bytes]
+        self._answers.counts.refused_writes += len(fresh) - len(kept)
+        self._answers.put(kept)
 
 
 def shares(whole: int, weights: Sequence[int]) -> Iterator[int]:

@@ -20,6 +20,7 @@ from parley_server.pipeline.cache.policy import Cacheable
 KEY_BYTES = 20
 _LEFT_OUT = ("model", "response_cache", "metadata", "end_user_id", "idempotency_key")
 _ROUTING_LEFT_OUT = ("max_attempts", "attempt_timeout", "first_output_timeout", "mid_stream_fallback", "continuation")
+_TENANTS = 10_000  # whose names are remembered
 _FORM = b"1"  # of what is hashed; another one for whatever changes it
 
 
@@ -47,6 +48,7 @@ class Keys:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self._tenants: dict[str, str] = {}
 
     def chat(self, request: v1.ChatRequest, scope: Scope) -> bytes:
         """The key of the answer to a request."""
@@ -60,6 +62,14 @@ class Keys:
         asked = canonical(shared)
         for one in request.inputs:
             yield self._key(b"embed", scope, asked, one.SerializeToString(deterministic=True))
+
+    def tenant(self, tenant: str) -> str:
+        """What stands for a tenant in names that others may see."""
+        if (name := self._tenants.get(tenant)) is None:
+            if len(self._tenants) >= _TENANTS:
+                self._tenants.clear()
+            name = self._tenants[tenant] = self._hash(b"tenant", [tenant.encode()]).hex()[:16]
+        return name
 
     def of_several(self, keys: list[bytes]) -> bytes:
         """One key for several together."""

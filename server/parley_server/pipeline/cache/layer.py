@@ -6,35 +6,38 @@ Whole answers and streams share entries: a whole answer from the cache streams, 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
+import structlog
+
 from parley import v1
-from parley_server.core.context import Context, Operation
-from parley_server.core.errors import CacheMiss
+from parley_server.core.context import AttemptBudget, Context, Ledger, Operation
+from parley_server.core.errors import CacheMiss, GatewayError
 from parley_server.core.reply import Reply
 from parley_server.core.service import Service
 from parley_server.pipeline.cache.answers import Answers
-from parley_server.pipeline.cache.entry import Entry, cached_form, saved_by
-from parley_server.pipeline.cache.filling import overhear
 from parley_server.pipeline.cache.keys import Scope, Target
+from parley_server.pipeline.cache.lookup import Lookup
 from parley_server.pipeline.cache.near import Near, Question
 from parley_server.pipeline.cache.policy import (
     BYPASS,
     ONLY_IF_CACHED,
     READ_ONLY,
+    READ_WRITE,
     REFRESH,
-    CachePolicy,
     Policies,
-    is_kept,
     mode_of,
-    ttl_of,
 )
 
 Resolve = Callable[[str, Operation], Target]
 """What a model name stands for. Does not raise: an unknown name stands for itself."""
 
-_ORDERED = (v1.RoutingOptions.STRATEGY_UNSPECIFIED, v1.RoutingOptions.STRATEGY_ORDERED)
+_REFRESH = 600.0  # seconds that making an answer anew may take
+
+log = structlog.get_logger("parley.cache")
 
 
 class Flights(Protocol):
@@ -63,6 +66,7 @@ class Cache:
         self._resolve = resolve
         self._flights = flights
         self._near = near
+        self._refreshing: set[bytes] = set()
 
     def __call__(self, inner: Service) -> Service:
         apart = self._flights(inner)
@@ -74,10 +78,13 @@ class Cache:
                 if policy.mode != BYPASS or request.HasField("response_cache"):
                     ctx.cache = v1.CacheInfo(status=v1.CacheInfo.STATUS_BYPASS)
                 return await apart(request, ctx)
-            lookup = _Lookup(self._answers, self._near, self._question(request, ctx), policy)
+            question = self._question(request, ctx)
+            lookup = Lookup(self._answers, self._near, question, policy)
             if mode == REFRESH:
                 return await lookup.filled(inner, request, ctx)
             if (reply := lookup.at_hand(ctx)) is not None:
+                if lookup.is_past and mode == READ_WRITE:
+                    self._refresh(lookup, inner, question, ctx)
                 return reply
             if mode in (READ_ONLY, ONLY_IF_CACHED):
                 if (reply := await lookup.elsewhere(ctx)) is not None:
@@ -85,7 +92,7 @@ class Cache:
                 if mode == ONLY_IF_CACHED:
                     raise CacheMiss("the answer is not in the cache", facts={"model": request.model})
                 return await apart(request, ctx)
-            making = lookup.under_way(inner)
+            making = lookup.under_way(inner, lambda: self._refresh(lookup, inner, question, ctx))
             if request.idempotency_key:  # its call is shared already, by those who have the key
                 return await making(request, ctx)
             reply = await self._flights.together(making, request, ctx, lookup.flight)
@@ -99,118 +106,32 @@ class Cache:
         scope = Scope(ctx.tenant, request.response_cache.namespace, self._resolve(request.model, ctx.operation))
         return Question(request, scope, self._answers.keys.chat(request, scope))
 
+    def _refresh(self, lookup: Lookup, inner: Service, question: Question, ctx: Context) -> None:
+        """Have the answer made anew in the background, once at a time."""
+        if question.key not in self._refreshing:
+            self._refreshing.add(question.key)
+            self._answers.later(self._refreshed(lookup, inner, question, ctx))
 
-class _Lookup:
-    """One question on its way through the cache."""
-
-    def __init__(self, answers: Answers, near: Near | None, question: Question, policy: CachePolicy) -> None:
-        self._answers = answers
-        self._question = question
-        self._policy = policy
-        options = question.request.response_cache
-        self._least = options.min_similarity if options.HasField("min_similarity") else None
-        self._near = near if self._least is not None else None
-        self.flight = question.key
-        """Key of the call that those join who ask the same: a near hit is for those only who accept it."""
-        if self._least is not None:
-            self.flight += str(self._least).encode()
-
-    def at_hand(self, ctx: Context) -> Reply[v1.ChatResponse] | None:
-        """The answer, if it is in this process's memory."""
-        entry = self._answers.local(self._question.key)
-        if entry is None or not entry.is_fresh(self._answers.wall()):
-            return None
-        self._answers.counts.memory_hits += 1
-        return self._given(entry, ctx)
-
-    async def elsewhere(self, ctx: Context) -> Reply[v1.ChatResponse] | None:
-        """The answer to a similar question, if that is wanted; else counts a miss."""
-        if (reply := await self._nearby(ctx)) is not None:
-            return reply
-        self._missed(ctx)
-        return None
-
-    def under_way(self, inner: Service) -> Service:
-        """The service that finds the answer elsewhere, or has it made and keeps it."""
-
-        async def found(request: Any, ctx: Context) -> Reply[Any]:
-            if (reply := await self._nearby(ctx)) is not None:
-                return reply
-            return await self.filled(inner, request, ctx)
-
-        return found
-
-    async def filled(self, inner: Service, request: Any, ctx: Context) -> Reply[Any]:
-        """Have the answer made, and keep it."""
-        self._missed(ctx)
-        revision = self._answers.purges.revision
-        reply = await inner(request, ctx)
-        return overhear(reply, ctx, self._policy.max_entry_bytes, lambda whole: self._keep(whole, revision, ctx))
-
-    def _keep(self, response: v1.ChatResponse | None, revision: int, ctx: Context) -> None:
-        request, scope = self._question.request, self._question.scope
-        primary = scope.target.primary if request.routing.strategy in _ORDERED else ""
-        complete = not (request.include_provider_response and ctx.streaming)  # a stream lacks the raw body
-        if response is None or not complete or not is_kept(response, primary, self._policy):
-            self._answers.counts.refused_writes += 1
-            return
-        saved, answered = saved_by(response.usage), f"{response.route.provider}/{response.route.model}"
-        data = cached_form(response)
-        if len(data) > self._policy.max_entry_bytes:
-            self._answers.counts.refused_writes += 1
-            return
-        grace = max(self._policy.stale_while_revalidate, self._policy.stale_if_error)
-        entry = Entry(
-            data,
-            made=ctx.received_at,
-            ttl=ttl_of(request, self._policy),
-            grace=grace,
-            revision=revision,
-            tenant=scope.tenant,
-            target=scope.target.name,
-            answered=answered,
-            namespace=scope.namespace,
-            saved=saved,
+    async def _refreshed(self, lookup: Lookup, inner: Service, question: Question, ctx: Context) -> None:
+        own = replace(
+            ctx,
+            streaming=False,
+            deadline=ctx.clock() + _REFRESH,
+            cancelled_when_due=False,
+            budget=AttemptBudget(),
+            ledger=Ledger(),
+            warnings=[],
+            outgoing={},
+            broken=[],
+            received=ctx.clock(),
+            received_at=self._answers.wall(),
         )
-        self._answers.put(self._question.key, entry)
-        if ctx.cache is not None:
-            ctx.cache.key = self._question.key.hex()
-        if self._near is not None:
-            self._answers.later(self._near.keep(self._question, entry.left(self._answers.wall())))
-
-    async def _nearby(self, ctx: Context) -> Reply[v1.ChatResponse] | None:
-        """The answer to a similar question, if one is wanted and there is one."""
-        if self._least is None:
-            return None
-        if self._near is None:
-            message = "this gateway keeps no index of similar questions; only the same one is answered from the cache"
-            ctx.warnings.append(
-                v1.Warning(code="UNSUPPORTED_PARAMETER", message=message, field="response_cache.min_similarity")
-            )
-            return None
-        for one in await self._near.find(self._question, self._least, ctx):
-            entry = self._answers.local(one.key)
-            if entry is not None and entry.is_fresh(self._answers.wall()):
-                self._answers.counts.semantic_hits += 1
-                reply = self._given(entry, ctx, v1.CacheInfo.STATUS_SEMANTIC_HIT, one.key)
-                assert ctx.cache is not None  # noqa: S101  # set by what gave the reply
-                ctx.cache.similarity = one.similarity
-                return reply
-        return None
-
-    def _given(
-        self,
-        entry: Entry,
-        ctx: Context,
-        status: v1.CacheInfo.Status.ValueType = v1.CacheInfo.STATUS_HIT,
-        key: bytes | None = None,
-    ) -> Reply[v1.ChatResponse]:
-        answers = self._answers
-        answers.counts.save(entry.saved)
-        key = self._question.key if key is None else key
-        ctx.cache = v1.CacheInfo(status=status, age_seconds=entry.age(answers.wall()), key=key.hex())
-        return Reply.of(v1.ChatResponse.FromString(entry.data))
-
-    def _missed(self, ctx: Context) -> None:
-        self._answers.counts.misses += 1
-        ctx.cache = v1.CacheInfo(status=v1.CacheInfo.STATUS_MISS)
+        try:
+            async with asyncio.timeout(_REFRESH):
+                making = lookup.under_way(inner)
+                async with await self._flights.together(making, question.request, own, lookup.flight) as reply:
+                    await reply.response()
+        except (GatewayError, TimeoutError) as error:
+            log.info("cache_refresh_failed", request_id=ctx.request_id, reason=getattr(error, "reason", "TIMEOUT"))
+        finally:
+            self._refreshing.discard(question.key)

@@ -8,7 +8,6 @@ tell that, so the clocks of gateways need not agree. Only ages are told by clock
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import orjson
@@ -77,8 +76,8 @@ class Purges:
         self._known: list[tuple[int, Purge]] = []  # each with its place in the order of arrival
         self._arrived = 0
 
-    def __iter__(self) -> Iterable[Purge]:
-        return (purge for _, purge in self._known)
+    def __len__(self) -> int:
+        return len(self._known)
 
     def add(self, purge: Purge) -> bool:
         """Take in a purge; whether it was new."""
@@ -107,13 +106,14 @@ class Purges:
         entry.checked = self._arrived
         return False
 
-    def pack(self) -> bytes:
-        """All of them as bytes, one a line."""
-        return b"\n".join(purge.pack() for _, purge in self._known)
+    def packed_with(self, purge: Purge, oldest: float) -> bytes:
+        """All of them and another one as bytes, one a line; without those from before `oldest`, Unix time."""
+        known = [one for _, one in self._known if one.revision >= oldest * 1000 and not purge.covers(one)]
+        return b"\n".join(one.pack() for one in [*known, purge])
 
 
 def unpacked(packed: bytes) -> list[Purge]:
-    """What `Purges.pack` gave; lines that cannot be read are left out."""
+    """What `Purge.pack` and `Purges.packed_with` gave; lines that cannot be read are left out."""
     found = []
     for line in packed.splitlines():
         try:
