@@ -19,7 +19,7 @@ import uvloop
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from parley.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
-from parley_server import __version__, config, shelves, telemetry
+from parley_server import __version__, caching, config, shelves, telemetry
 from parley_server.api import health, reflection
 from parley_server.api.admin import AdminServer
 from parley_server.api.calls import Calls
@@ -31,7 +31,6 @@ from parley_server.config import Config
 from parley_server.config_revision import carried, digest
 from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
-from parley_server.pipeline.cache import Answers, Keys
 from parley_server.reload import Reloader
 from parley_server.stores.health import PURPOSES
 from parley_server.transports.mock import MockTransport
@@ -69,7 +68,7 @@ class Gateway:
         self._telemetry = telemetry.start(settings.telemetry)
         self._revision = 1
         self._refused = False
-        self.answers = Answers(Keys(os.urandom(32)), settings.cache.memory_bytes, time.time)
+        self.answers = caching.build(settings, self.stores)
         self._assembly = Assembly(
             settings, self._telemetry.tracer, self.stores, digest=digest(settings), answers=self.answers
         )
@@ -114,10 +113,12 @@ class Gateway:
         """Listen and serve. Raises OSError if an address cannot be had."""
         try:
             await self.stores.start()
+            self.answers.start()
             await self._assembly.start()
             self._server = self._listen()
         except BaseException:
             await self._assembly.aclose()
+            await self.answers.aclose()
             await self.stores.aclose()
             raise
         self._tasks.append(asyncio.create_task(self.recordings.listen()))
@@ -160,7 +161,7 @@ class Gateway:
                 return
             old, self._assembly = self._assembly, fresh
             fresh.inherit(old)
-            self.answers.memory.max_bytes = settings.cache.memory_bytes
+            caching.adapt(self.answers, settings)
             self._revision += 1
             self._refused = False
             # Nothing is awaited between these: no call sees half of each configuration.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import random
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from dataclasses import replace
 from opentelemetry.trace import Tracer
 
 from parley import v1
-from parley_server import __version__
+from parley_server import __version__, caching
 from parley_server.api import validate
 from parley_server.api.contract import schema_digest
 from parley_server.api.gateway import Pipelines, features
@@ -37,7 +36,7 @@ from parley_server.members import Member, TargetHealth, bind
 from parley_server.pipeline.authenticate import Authenticate
 from parley_server.pipeline.breaker import Breaker
 from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
-from parley_server.pipeline.cache import Answers, Cache, EmbedCache, Keys
+from parley_server.pipeline.cache import Answers, Cache, EmbedCache
 from parley_server.pipeline.cache import Target as CacheTarget
 from parley_server.pipeline.check import Check
 from parley_server.pipeline.deadline import Deadline
@@ -102,7 +101,7 @@ class Assembly:
         self._healths: dict[str, TargetHealth] = {}
         self._memory = Memory(self._share(), time.monotonic)
         self._callers = None if settings.callers is None else known_callers(settings.callers)
-        self._answers = answers or Answers(Keys(os.urandom(32)), settings.cache.memory_bytes, time.time)
+        self._answers = answers or caching.build(settings, stores)
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
+import importlib.util
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from parley import v1
+from parley_server.core.secret import Secret
 from parley_server.pipeline.cache import CachePolicy, Policies
-from parley_server.settings import Section
+from parley_server.settings import NO_SECRET, SecretRef, Section
 
 _HOUR, _DAY = 3600, 86_400
 _MONTH = 30 * _DAY
+_KEY = 32  # bytes of a key
+_HEX = 2 * _KEY
 
 Mode = Literal["bypass", "read_write", "read_only", "refresh", "only_if_cached"]
 
@@ -60,6 +67,36 @@ class Cache(Section):
         64 * 1024 * 1024, ge=0, le=1024**4, description="Most that each process keeps in its own memory; 0: nothing."
     )
 
+    keys: tuple[SecretRef, ...] = Field(
+        (),
+        description="Keys that answers are sealed with in a shared store: 32 bytes in base64 or hexadecimal each. The "
+        "first seals, all open.",
+    )
+    secret: SecretRef = Field(
+        NO_SECRET,
+        description="What makes the names of answers unguessable and signs them; the same for all gateways that share "
+        "a store. From the last of `keys` if unset.",
+    )
+
+    @field_validator("keys")
+    @classmethod
+    def _usable(cls, keys: tuple[Secret, ...]) -> tuple[Secret, ...]:
+        for number, key in enumerate(keys):
+            if _key_bytes(key) is None:
+                raise ValueError(f"key {number} is not 32 bytes in base64 or hexadecimal")
+        if keys and importlib.util.find_spec("cryptography") is None:
+            raise ValueError("needs a package that is not installed: pip install 'parley-server[encryption]'")
+        return keys
+
+    def sealing_keys(self) -> list[bytes]:
+        """The keys as bytes."""
+        return [key for given in self.keys if (key := _key_bytes(given)) is not None]
+
+    def hash_secret(self) -> bytes:
+        """What keys of the cache are hashed with; empty if nothing is set. A new sealing key does not change it."""
+        given = self.secret.reveal().encode() if self.secret else b"".join(self.sealing_keys()[-1:])
+        return hashlib.blake2b(given, digest_size=32, person=b"cache secret").digest() if given else b""
+
     def policies(self, routes: Mapping[str, CachePolicySettings]) -> Policies:
         """The policies of routes and of everything else."""
         return Policies(
@@ -71,3 +108,20 @@ class Cache(Section):
         said |= route.model_dump(exclude_none=True)
         mode = v1.ResponseCacheOptions.Mode.Value(f"MODE_{said.pop('mode').upper()}")
         return CachePolicy(mode=mode, max_entry_bytes=self.max_entry_bytes, **said)
+
+
+def _key_bytes(key: Secret) -> bytes | None:
+    """The key that is written in base64, plain or for URLs, or in hexadecimal; None if it is none."""
+    text = key.reveal()
+    try:
+        if len(text) == _HEX:
+            found = bytes.fromhex(text)
+        else:
+            found = base64.b64decode(text, altchars=_alphabet(text), validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    return found if len(found) == _KEY else None
+
+
+def _alphabet(text: str) -> bytes:
+    return b"-_" if "-" in text or "_" in text else b"+/"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from parley import v1
@@ -11,11 +12,12 @@ from parley_server.core.context import Context
 from parley_server.core.reply import Batch
 from parley_server.core.service import Service
 from parley_server.core.target import Target
-from parley_server.pipeline.cache import Answers, Cache, CachePolicy, Keys, Policies
+from parley_server.pipeline.cache import Answers, Cache, CachePolicy, Keys, Policies, Seals
 from parley_server.pipeline.cache import Target as CacheTarget
 from parley_server.pipeline.cache.near import Near
 from parley_server.pipeline.meter import Meter
 from parley_server.pipeline.shared import Join, Memory, SharePolicy
+from parley_server.stores.memory.keyvalue import MemoryMessages
 from tests.fakes import Step, Upstream, chat, completed, context, delta, opened, started
 
 PRICE = v1.ModelPricing(input_nano_usd=10**9, output_nano_usd=10**9)
@@ -42,20 +44,66 @@ class Clock:
         return self.now
 
 
+class Wire(MemoryMessages):
+    """Messages that may be missed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_cut = False
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        if not self._is_cut:
+            await super().publish(channel, message)
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Nobody hears of anything meanwhile."""
+        self._is_cut = True
+        yield
+        self._is_cut = False
+        self._listeners.tell("purges", None)
+
+
 class Scene:
     """One gateway's cache and what is behind it."""
 
     def __init__(
-        self, *script: Step, policy: CachePolicy | None = None, near: Near | None = None, max_bytes: int = 2**20
+        self,
+        *script: Step,
+        policy: CachePolicy | None = None,
+        near: Near | None = None,
+        max_bytes: int = 2**20,
+        beside: Scene | None = None,
+        store: Any = None,
+        keys: Sequence[bytes] = (),
     ) -> None:
-        self.upstream = Upstream(*(script or says("an answer")))
-        self.wall = Clock()
-        self.answers = Answers(Keys(b"secret"), max_bytes, self.wall)
+        """`store`: what it shares with others; `beside`: one that it shares store, upstream and time with."""
+        self.upstream: Upstream = beside.upstream if beside is not None else Upstream(*(script or says("an answer")))
+        self.wall: Clock = beside.wall if beside is not None else Clock()
+        self.store: Any = beside.store if beside is not None else store
+        self.messages: Wire = beside.messages if beside is not None else Wire()
+        self.answers = Answers(
+            Keys(b"secret"),
+            max_bytes,
+            self.wall,
+            shared=None if self.store is None else (self.store, self.messages),
+            seals=Seals(b"secret", keys),
+        )
         self.shared = Memory(SharePolicy(), asyncio.get_running_loop().time)
         metered = Meter(Target("a", "m"), PRICE)(self.upstream)
         resolve = lambda model, _: CacheTarget(model, primary="a/m")  # noqa: E731
         policies = Policies(policy or CachePolicy())
         self.service: Service = Cache(self.answers, policies, resolve, Join(self.shared), near)(metered)
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Scene]:
+        """Learns of purges meanwhile, as a gateway does."""
+        self.answers.start()
+        await asyncio.sleep(0.01)
+        try:
+            yield self
+        finally:
+            await self.answers.aclose()
 
     @property
     def asked(self) -> int:

@@ -113,14 +113,12 @@ class Answers:
         return entry
 
     def put(self, entries: Sequence[tuple[bytes, Entry]], lease: Lease | None = None) -> None:
-        """Keep answers: here at once, in the shared store as soon as may be."""
+        """Keep answers: here at once, in the shared store as soon as may be. `lease`: of those that lack them."""
         self.counts.writes += len(entries)
         for key, entry in entries:
             self.memory.put(key, entry)
-        if lease is not None:
-            lease.kept()
         if self._shared is not None:
-            self.later(self._shared.put(entries))
+            self.later(self._shared.put(entries, lease))
 
     async def purge(self, purge: Purge) -> int:
         """Forget answers, those of calls under way included. Gives how many of them were in memory.

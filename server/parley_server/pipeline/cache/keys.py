@@ -47,7 +47,7 @@ class Keys:
     """Makes keys. `secret`: without it nobody can tell from a key what was asked; up to 64 bytes."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self.secret = secret
         self._tenants: dict[str, str] = {}
 
     def chat(self, request: v1.ChatRequest, scope: Scope) -> bytes:
@@ -81,7 +81,7 @@ class Keys:
         return self._hash(kind, [*(text.encode() for text in texts), *asked])
 
     def _hash(self, kind: bytes, pieces: list[bytes]) -> bytes:
-        digest = hashlib.blake2b(digest_size=KEY_BYTES, key=self._secret, person=b"cache" + _FORM + kind)
+        digest = hashlib.blake2b(digest_size=KEY_BYTES, key=self.secret, person=b"cache" + _FORM + kind)
         digest.update(b"".join([len(piece).to_bytes(8, "little") + piece for piece in pieces]))
         return digest.digest()
 

@@ -44,13 +44,13 @@ def is_void(value: bytes) -> bool:
 
 
 class Lease:
-    """The right, and the duty, to make an answer. One of the three must be called, once: that it is `kept`, that it
-    may not be (`void`), or that there is none (`failed`)."""
+    """The right, and the duty, to make an answer. It ends with one of the three: the answer is `kept`, it may not be
+    shared (`void`), or there is none (`release`)."""
 
     def __init__(self, store: KeyValue, name: str, held: bytes, left: float, spawn: Spawn) -> None:
         """`held`: the record, as the store has it now. `left`: seconds that the stale value in it is still of use."""
         self._store = store
-        self._name = name
+        self.name = name
         self._held = held
         self._spawn = spawn
         self._stale_until = asyncio.get_running_loop().time() + left
@@ -65,8 +65,8 @@ class Lease:
         self._renewing.cancel()
         self._spawn(self._give_up(_VOID, _VOID_LASTS))
 
-    def failed(self) -> None:
-        """There is no answer. Who waits may try."""
+    def release(self) -> None:
+        """Leave the place as it was. Who waits may try."""
         self._renewing.cancel()
         left = self._stale_until - asyncio.get_running_loop().time()
         self._spawn(self._give_up(stale_in(self._held), left))
@@ -75,7 +75,7 @@ class Lease:
         while True:
             await asyncio.sleep(_RENEWED)
             try:
-                if not await self._store.replace(self._name, self._held, self._held, LASTS):
+                if not await self._store.replace(self.name, self._held, self._held, LASTS):
                     return  # somebody else has it: we were too slow, or the answer was written anew
             except StoreUnavailable:
                 continue  # it may be back before the lease lapses
@@ -83,8 +83,8 @@ class Lease:
     async def _give_up(self, instead: bytes, seconds: float) -> None:
         try:
             if instead and seconds > 0:
-                await self._store.replace(self._name, self._held, instead, seconds)
+                await self._store.replace(self.name, self._held, instead, seconds)
             else:
-                await self._store.remove(self._name, self._held)
+                await self._store.remove(self.name, self._held)
         except StoreUnavailable:
             return  # it lapses

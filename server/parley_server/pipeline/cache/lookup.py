@@ -90,12 +90,12 @@ class Lookup:
             try:
                 if (near := await self._nearby(ctx)) is not None:
                     if claim.lease is not None:
-                        claim.lease.failed()
+                        claim.lease.release()
                     return near
                 return await self.filled(inner, request, ctx, claim.lease, revision)
             except BaseException as error:
                 if claim.lease is not None:
-                    claim.lease.failed()
+                    claim.lease.release()
                 if isinstance(error, _BAD_MOMENTS) and self._old is not None and self._is_better_than_none(self._old):
                     return self._made_do(self._old, error, ctx)
                 raise
@@ -124,7 +124,7 @@ class Lookup:
 
         def over(_: Outcome) -> None:
             if waiting:
-                waiting.pop().failed()
+                waiting.pop().release()
 
         reply.on_over(over)
         return overhear(reply, ctx, self._policy.max_entry_bytes, keep)

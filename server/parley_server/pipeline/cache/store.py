@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from parley_server.pipeline.cache import lease as leases
@@ -31,6 +31,8 @@ class Claim:
 
     entry: Entry | None = None
     lease: Lease | None = None
+    waited: bool = False
+    """Whether another gateway had the lease meanwhile."""
 
 
 class SharedAnswers:
@@ -80,36 +82,41 @@ class SharedAnswers:
             while True:
                 value = await self._store.add(name, mine, LASTS)
                 if value is None:
-                    return Claim(lease=self._leased(name, mine))
+                    return Claim(None, self._leased(name, mine), bool(turns))
                 if leases.is_void(value):
-                    return Claim()
+                    return Claim(waited=bool(turns))
                 holder = leases.holder_of(value)
                 entry = self._read(value if holder is None else leases.stale_in(value), key, tenant, leased=holder)
                 if entry is not None and self._wall() < entry.made + entry.ttl + stale_for:
-                    return Claim(entry)
+                    return Claim(entry, waited=bool(turns))
                 if holder is None:
                     held = leases.record() if entry is None else leases.record(value)
                     if await self._store.replace(name, value, held, LASTS):
-                        return Claim(entry, self._leased(name, held, entry))
+                        return Claim(entry, self._leased(name, held, entry), bool(turns))
                     continue
                 if holder != last:
                     last, turns = holder, turns + 1
                     if turns > _TURNS:
-                        return Claim(entry)
+                        return Claim(entry, waited=True)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
         except StoreUnavailable:
             self._counts.store_failures += 1
             return Claim()
 
-    async def put(self, entries: Iterable[tuple[bytes, Entry]]) -> None:
-        """Keep answers, whatever there was."""
-        waiting = list(entries)
+    async def put(self, entries: Sequence[tuple[bytes, Entry]], lease: Lease | None = None) -> None:
+        """Keep answers, whatever there was, and end the lease: by taking its place, or else when all are kept."""
+        if lease is not None and any(self._name(key, entry.tenant) == lease.name for key, entry in entries):
+            lease.kept()
+            lease = None
         try:
-            for start in range(0, len(waiting), _AT_ONCE):
-                await asyncio.gather(*(self._put(key, entry) for key, entry in waiting[start : start + _AT_ONCE]))
+            for start in range(0, len(entries), _AT_ONCE):
+                await asyncio.gather(*(self._put(key, entry) for key, entry in entries[start : start + _AT_ONCE]))
         except StoreUnavailable:
             self._counts.store_failures += 1
+        finally:
+            if lease is not None:
+                lease.release()
 
     async def sweep(self, purge: Purge) -> None:
         """Delete what is gone by a purge. It is not served any more in any case; this frees the room."""
