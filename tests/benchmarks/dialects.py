@@ -25,8 +25,8 @@ from tests.contract.said import Said
 FLOOR = "openai_chat"
 EVENTS = 100
 """Of a stream, those with text."""
-
-_EVENT = 3  # characters of one, as the cases cut texts
+EVENT = 3
+"""Characters of one, as the cases cut texts."""
 
 
 @functools.cache
@@ -49,7 +49,7 @@ def names() -> list[str]:
 @contextmanager
 def upstreams(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """An upstream for each dialect; gives the settings of the providers, and the variables that these refer to."""
-    said = Said(text=prompt.answer(EVENTS * _EVENT))
+    said = Said(text=prompt.answer(EVENTS * EVENT))
     providers: dict[str, Any] = {}
     variables: dict[str, str] = {}
     with ExitStack() as stack:
@@ -62,4 +62,4 @@ def upstreams(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
 
 def job(gateway: Process, name: str, requests: int, in_flight: int) -> Job:
     """Streams of one dialect."""
-    return Job("stream", gateway.address, f"{name}/{_cases()[name].model}", requests, in_flight, EVENTS * _EVENT)
+    return Job("stream", gateway.address, f"{name}/{_cases()[name].model}", requests, in_flight, EVENTS * EVENT)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.benchmarks import dialects, layers, servers, sink
+from tests.benchmarks import decode, dialects, layers, servers, sink
 from tests.benchmarks.driver import Job
 from tests.benchmarks.first_text import Stopwatch, percentile
 from tests.benchmarks.load import Drivers
@@ -54,6 +54,18 @@ MEASURES = (
         )
         for name in dialects.names()
     ),
+    *(
+        Measure(
+            decode.key(name, kind),
+            f"decoding {name} alone, {kind} a read, CPU an upstream event (floor: OpenAI's)",
+            "µs",
+            1.2,
+            1.1,
+            is_ratio=True,
+        )
+        for kind in decode.READS
+        for name in decode.names()
+    ),
     Measure("layers-unary", "added by the layers of reliability to a Chat (floor: without them), CPU", "µs", 60.0),
     Measure("layers-route", "added to that by a route over two targets and a race between them, CPU", "µs"),
     Measure("layers-stream", "added by the layers to an upstream event (floor: without them), CPU", "µs", 1.0),
@@ -66,6 +78,7 @@ GROUPS = {
     "paced": ("paced",),
     "first": ("first-p50", "first-p99"),
     "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
+    "decode": tuple(decode.key(name, kind) for kind in decode.READS for name in decode.names()),
     "layers": ("layers-unary", "layers-route", "layers-stream"),
     "constant": ("constant",),
     "peak": ("peak",),
@@ -86,11 +99,14 @@ class Plan:
     paced: int = 150
     first: int = 1000
     dialects: int = 300
+    decode: int = 60
     soak: int = 100_000
     cancelled: int = 20_000
 
 
-QUICK = Plan(repetitions=3, whole=1500, streams=250, paced=100, first=400, dialects=150, soak=10_000, cancelled=2_000)
+QUICK = Plan(
+    repetitions=3, whole=1500, streams=250, paced=100, first=400, dialects=150, decode=30, soak=10_000, cancelled=2_000
+)
 FULL = Plan(repetitions=5)
 
 
@@ -109,6 +125,10 @@ class Figures:
 def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Iterator[Figures]:
     """Make the measurements; yields the figures so far after each step. Raises Failed."""
     figures = Figures()
+    if "decode" in groups:
+        yield from _decode(plan, figures)
+    if groups == {"decode"}:
+        return
     with ExitStack() as stack:
         mock = stack.enter_context(servers.upstream(folder))
         collector = stack.enter_context(servers.sink(folder))
@@ -233,6 +253,19 @@ def _dialects(plan: Plan, drivers: Drivers, gateway: Process, figures: Figures) 
         for name in dialects.names():
             figures.add(f"dialect-{name}", "floor", costs[dialects.FLOOR])
             figures.add(f"dialect-{name}", "gateway", costs[name])
+        yield figures
+
+
+def _decode(plan: Plan, figures: Figures) -> Iterator[Figures]:
+    """What decoding alone takes, in this process, OpenAI's in the place of the floor."""
+    for _ in decode.costs(plan.decode):  # warms up
+        pass
+    for _ in range(2 * plan.repetitions + 1):
+        taken = {(name, kind): cost for name, kind, cost in decode.costs(plan.decode)}
+        for (name, kind), cost in taken.items():
+            if name != decode.FLOOR:
+                figures.add(decode.key(name, kind), "floor", taken[decode.FLOOR, kind])
+                figures.add(decode.key(name, kind), "gateway", cost)
         yield figures
 
 

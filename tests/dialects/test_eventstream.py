@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley_server.core.errors import GatewayError, ModelNotFound, Overloaded, ProtocolError, RateLimited, Unavailable
-from parley_server.dialects.bedrock import Chunks, PayloadParts
-from parley_server.dialects.framing.eventstream import MOST_BYTES, EventStream, Message
-from tests.dialects.bedrock_wire import EVENT, chunk, event, exception, frame, header, split
+from parley_server.dialects.bedrock import PayloadParts, unpacked
+from parley_server.dialects.framing.eventstream import MOST_BYTES, EventStream, Head, opened
+from tests.dialects.bedrock_wire import CLAUDE, EVENT, chunk, event, exception, frame, header, split
 
 names = st.text(st.characters(codec="ascii", categories=("Ll", "Lu")), min_size=1, max_size=12)
 values = st.one_of(st.text(max_size=12), st.binary(max_size=12), st.booleans(), st.integers(-(2**31), 2**31 - 1))
@@ -28,9 +28,13 @@ frames = st.tuples(headers, st.dictionaries(names, values, max_size=3), st.binar
 places = st.lists(st.integers(0, 10**6), max_size=12)
 
 
-def messages(pieces: list[bytes]) -> list[Message]:
+def messages(pieces: list[bytes]) -> list[tuple[Head, bytes]]:
+    return [opened(frame) for frame in frames_of(pieces)]
+
+
+def frames_of(pieces: list[bytes]) -> list[bytes]:
     framing = EventStream()
-    found = [message for piece in pieces for message in framing.feed(piece)]
+    found = [frame for piece in pieces for frame in framing.feed(piece)]
     return found + framing.finish()
 
 
@@ -42,7 +46,7 @@ def test_any_split_gives_what_botocore_reads(
     buffer = EventStreamBuffer()
     buffer.add_data(data)
     expected = [
-        Message("event", read.headers[":event-type"], read.headers[":content-type"], read.payload) for read in buffer
+        (Head("event", read.headers[":event-type"], read.headers[":content-type"]), read.payload) for read in buffer
     ]
     assert messages(split(data, cuts)) == expected
     assert len(expected) == len(sent)
@@ -51,7 +55,7 @@ def test_any_split_gives_what_botocore_reads(
 def test_byte_by_byte() -> None:
     data = event("contentBlockDelta", {"delta": {"text": "😀"}}) + event("messageStop", {})
     assert messages([bytes([byte]) for byte in data]) == messages([data])
-    assert [message.name for message in messages([data])] == ["contentBlockDelta", "messageStop"]
+    assert [head.name for head, _ in messages([data])] == ["contentBlockDelta", "messageStop"]
 
 
 @given(st.data())
@@ -89,7 +93,7 @@ def test_headers_of_all_types_are_skipped() -> None:
         for kind, size in ((0, 0), (1, 0), (2, 1), (3, 2), (4, 4), (5, 8), (8, 8), (9, 16))
     )
     block = others + header(":message-type", "event") + header(":event-type", "chunk")
-    assert messages([frame(block, b"{}")]) == [Message("event", "chunk", "", b"{}")]
+    assert messages([frame(block, b"{}")]) == [(Head("event", "chunk", ""), b"{}")]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +108,8 @@ def test_exceptions_and_errors() -> None:
     error = {":message-type": "error", ":error-code": "InternalError", ":error-message": "so sorry"}
     data = exception("throttlingException", {"message": "slow down"}) + frame(error, b"")
     assert messages([data]) == [
-        Message("exception", "throttlingException", "application/json", b'{"message": "slow down"}'),
-        Message("error", "InternalError", "", b"so sorry"),
+        (Head("exception", "throttlingException", "application/json"), b'{"message": "slow down"}'),
+        (Head("error", "InternalError", "", b"so sorry"), b"so sorry"),
     ]
     with pytest.raises(ProtocolError, match="kind"):
         messages([frame({":message-type": "riddle"}, b"")])
@@ -117,9 +121,8 @@ def test_exceptions_and_errors() -> None:
 @given(places)
 def test_chunks_hold_the_events_of_the_model(cuts: list[int]) -> None:
     data = chunk({"type": "ping"}) + event("initial-response", {}) + chunk({"type": "message_stop"})
-    framing = Chunks()
-    found = [inside for piece in split(data, cuts) for inside in framing.feed(piece)]
-    assert found + framing.finish() == [b'{"type": "ping"}', b'{"type": "message_stop"}']
+    found = [unpacked(frame, CLAUDE) for frame in frames_of(split(data, cuts))]
+    assert found == [b'{"type": "ping"}', b"", b'{"type": "message_stop"}']
 
 
 @pytest.mark.parametrize(
@@ -136,16 +139,18 @@ def test_chunks_hold_the_events_of_the_model(cuts: list[int]) -> None:
 def test_exceptions_inside_are_raised_by_their_class(
     name: str, fields: dict[str, object], expected: type[GatewayError]
 ) -> None:
-    for framing in (Chunks(), PayloadParts()):
+    data = exception(name, fields)
+    for read in (lambda: unpacked(frames_of([data])[0], CLAUDE), lambda: PayloadParts().feed(data)):
         with pytest.raises(expected) as raised:
-            framing.feed(exception(name, fields))
+            read()
         assert raised.value.provider_error is not None
         assert raised.value.provider_error.type == name[:1].upper() + name[1:]
 
 
 @pytest.mark.parametrize("payload", [b'{"bytes":"e30="}', b'{"bytes": "e30="}', b'{"p":"ab","bytes":"e30="}'])
 def test_chunks_however_they_are_written(payload: bytes) -> None:
-    assert Chunks().feed(frame({":event-type": "chunk", **EVENT}, payload)) == [b"{}"]
+    (data,) = frames_of([frame({":event-type": "chunk", **EVENT}, payload)])
+    assert unpacked(data, CLAUDE) == b"{}"
 
 
 @pytest.mark.parametrize(
@@ -153,8 +158,9 @@ def test_chunks_however_they_are_written(payload: bytes) -> None:
     [b"{}", b"nonsense", b'{"bytes": 1}', b'{"bytes": "~"}', b'{"bytes":"~"}', b'{"bytes":"e30=', b'{"bytes":1}'],
 )
 def test_chunks_without_bytes_are_nonsense(payload: bytes) -> None:
+    (data,) = frames_of([frame({":event-type": "chunk", **EVENT}, payload)])
     with pytest.raises(ProtocolError):
-        Chunks().feed(frame({":event-type": "chunk", **EVENT}, payload))
+        unpacked(data, CLAUDE)
 
 
 @given(places, places)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from parley.fold import fold
 from parley_server.core.errors import GatewayError
+from parley_server.dialects.learned import run
 from tests.dialects.gemini_wire import DIALECT, TARGET, chunk
 
 TRICKY = [
@@ -79,4 +80,4 @@ def test_a_stream_of_plain_chunks_is_learned() -> None:
         decoder.feed([json.dumps(said("word ", written, 0)).encode()])
     assert decoder._shape is not None
     frames = [json.dumps(said("word ", 1000 + written, 0)).encode() for written in range(5)]
-    assert decoder._known(frames, 0) == 5
+    assert run(decoder._shape, frames, 0) == (5, "word " * 5)

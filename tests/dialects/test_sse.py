@@ -79,6 +79,37 @@ def test_runs_of_named_events_with_something_between_them(between: list[bytes], 
     assert framed(pieces) == reference(body)
 
 
+usual = st.sampled_from(
+    [
+        b"data: 1%(e)s%(e)s",
+        b"data: {}%(e)s%(e)s",
+        b"id: 7%(e)sdata: 2%(e)s%(e)s",
+        b"id: 8%(e)sevent: a%(e)sdata: 3%(e)s%(e)s",
+    ]
+)
+
+
+@given(st.lists(usual, max_size=12), st.lists(odd, max_size=2), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.data())
+def test_events_written_the_usual_ways(
+    events: list[bytes], between: list[bytes], end: bytes, data: st.DataObject
+) -> None:
+    """Such events are cut all at once, however the reads fall, and what comes between them is not lost."""
+    run = b"".join(event % {b"e": end} for event in events)
+    body = run + b"".join(between) + run
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=6)))
+    pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    assert framed(pieces) == reference(body)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_an_event_counts_with_its_empty_line(end: bytes) -> None:
+    framing = SSE()
+    for _ in range(3):
+        assert framing.feed(b"event: a" + end) == []
+        assert framing.feed(b"data: 1" + end) == []
+        assert framing.feed(end) == [b"1"]
+
+
 @given(st.binary(max_size=60), st.data())
 def test_any_split_of_any_bytes_gives_the_same(body: bytes, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(body)))

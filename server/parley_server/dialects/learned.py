@@ -12,13 +12,40 @@ from typing import Protocol
 
 import orjson
 
+BETWEEN = b",\n"
+"""Between texts. JSON text has no bare line feed, so none that begins in one frame can end in another."""
+
 
 class Shape(Protocol):
     """One way to write a piece of text."""
 
-    def texts(self, frames: Sequence[bytes], start: int) -> list[bytes]:
-        """The texts, as JSON, of the frames from `start` on, as far as these are of this shape."""
+    def cut(self, frames: Sequence[bytes], start: int) -> tuple[int, bytes]:
+        """How many frames from `start` on are of this shape, and their texts as JSON, with BETWEEN between them.
+
+        That these are texts is for `run` to see.
+        """
         ...
+
+
+class Alike:
+    """{before}TEXT{behind}, both always the same."""
+
+    __slots__ = ("_before", "_behind")
+
+    def __init__(self, before: bytes, behind: bytes) -> None:
+        self._before = before
+        self._behind = behind
+
+    def cut(self, frames: Sequence[bytes], start: int) -> tuple[int, bytes]:
+        """See `Shape`."""
+        before, behind = self._before, self._behind
+        first, last = len(before), -len(behind)
+        texts: list[bytes] = []
+        for frame in frames[start:] if start else frames:
+            if not frame.startswith(before) or not frame.endswith(behind):
+                break
+            texts.append(frame[first:last])
+        return len(texts), BETWEEN.join(texts)
 
 
 def run(shape: Shape, frames: Sequence[bytes], start: int) -> tuple[int, str]:
@@ -26,15 +53,15 @@ def run(shape: Shape, frames: Sequence[bytes], start: int) -> tuple[int, str]:
 
     What was cut out is as many texts as there were frames, or it was cut in a wrong place: then (0, "").
     """
-    texts = shape.texts(frames, start)
-    if not texts:
+    count, texts = shape.cut(frames, start)
+    if not count:
         return 0, ""
     try:
-        if len(texts) == 1:
-            word = orjson.loads(texts[0])
+        if count == 1:
+            word = orjson.loads(texts)
             return (1, word) if word.__class__ is str else (0, "")
-        words = orjson.loads(b"[%b]" % b",".join(texts))
-        return (len(texts), "".join(words)) if len(words) == len(texts) else (0, "")
+        words = orjson.loads(b"[%b]" % texts)
+        return (count, "".join(words)) if len(words) == count else (0, "")
     except (orjson.JSONDecodeError, TypeError):  # no JSON, or no texts
         return 0, ""
 

@@ -24,11 +24,13 @@ from parley_server.dialects.bedrock import (
     BedrockEmbed,
     BedrockModels,
     BedrockRerank,
-    Chunks,
+    EventStream,
     Hosted,
+    Packed,
     is_claude,
     needs_messages,
     path,
+    unpacked,
 )
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_responses import OpenAIResponses, ResponsesQuirks, needs_responses
@@ -58,7 +60,9 @@ CLAUDE = Hosted(
             stream_in_body=False,
             version="bedrock-2023-05-31",
             betas_in_body=True,
-            framing=Chunks,
+            framing=EventStream,
+            unpack=unpacked,
+            shape=Packed,
         )
     ),
     "anthropic.",

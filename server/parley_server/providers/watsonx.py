@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from parley_server.core.secret import Secret
 from parley_server.dialects.openai_chat import OpenAIChat, Quirks
 from parley_server.dialects.openai_chat.quirks import UNCOMMON
-from parley_server.dialects.watsonx import Scope, WatsonxChat, WatsonxEmbed, WatsonxModels, WatsonxRerank
+from parley_server.dialects.watsonx import Scope, WatsonxChat, WatsonxEmbed, WatsonxModels, WatsonxRerank, error_inside
 from parley_server.providers.auth import Auth, Bearer, Header, Token, TokenAuth, forms
 from parley_server.providers.base import Provider
 from parley_server.providers.kind import Kind, Shared
@@ -31,6 +31,7 @@ QUIRKS = replace(
     efforts=("low", "medium", "high"),
     hiding_field="include_reasoning",
     reasoning_replay=False,
+    error_inside=error_inside,
 )
 """How watsonx.ai speaks chat completions, inside its own envelope."""
 

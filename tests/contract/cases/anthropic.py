@@ -60,7 +60,8 @@ class Anthropic(Case):
         return [*found, {"type": "message_delta", "delta": _end(said), **told}, {"type": "message_stop"}]
 
     def frame(self, event: Any) -> bytes:
-        return named_sse(event)
+        frame = named_sse(event)
+        return frame[:-3] + b" " * (len(frame) * 7 % 15) + frame[-3:]  # which hides how long a text is
 
     def broken(self) -> tuple[Any, type[GatewayError]]:
         return {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, Overloaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 import struct
 from typing import Any
 from zlib import crc32
@@ -18,6 +19,7 @@ from tests.contract.cases.anthropic import Anthropic
 from tests.contract.said import Call, Said, Turn, Used, canonical, pieces
 from tests.upstream import Request
 
+_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 _SIGNATURE = "EqQBCkYIBxgCKkBzaWduYXR1cmU="
 _CLAUDE = "anthropic.claude-sonnet-4-5-20250929-v1:0"
 
@@ -70,7 +72,7 @@ class Converse(Case):
 
     def frame(self, event: Any) -> bytes:
         name = next(iter(event))
-        return message("event", name, dump(event[name]))
+        return message("event", name, dump(_padded(event[name])))
 
     def broken(self) -> tuple[Any, type[GatewayError]]:
         return message("exception", "serviceUnavailableException", dump({"message": "Try again."})), Overloaded
@@ -125,13 +127,18 @@ class ClaudeOnBedrock(Anthropic):
 
     def frame(self, event: Any) -> bytes:
         packed = base64.b64encode(dump(event)).decode()
-        return message("event", "chunk", dump({"bytes": packed, "p": "abcdefgh"}))
+        return message("event", "chunk", dump(_padded({"bytes": packed})))
 
     def strangers(self) -> list[Any]:
         return [{"type": "ping"}, {"type": "zz_new_event", "index": 0, "text": "?"}]
 
     def refusal(self, status: int, message: str) -> bytes:
         return dump({"message": message})
+
+
+def _padded(payload: dict[str, Any]) -> dict[str, Any]:
+    """With letters that hide how long a text is."""
+    return {**payload, "p": _LETTERS[: len(dump(payload)) * 37 % (len(_LETTERS) + 1)]}
 
 
 def message(kind: str, name: str, payload: bytes) -> bytes:

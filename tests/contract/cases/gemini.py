@@ -44,11 +44,11 @@ class Gemini(Case):
 
     def events(self, said: Said) -> list[Any]:
         parts = [*_thoughts(pieces(said.reasoning)), *_texts(pieces(said.text)), *_calls(said)]
-        early = None if said.used is None else replace(said.used, output=0, reasoning=0)
-        found = [
-            {"candidates": [{"content": {"role": "model", "parts": [part]}, "index": 0}], **_usage(early), **_HEAD}
-            for part in parts
-        ]
+        found = []
+        for index, part in enumerate(parts):
+            candidate = {"content": {"role": "model", "parts": [part]}, "index": 0}
+            so_far = said.used and replace(said.used, output=said.used.output * index // len(parts), reasoning=0)
+            found.append({"candidates": [candidate], **_usage(so_far), **_HEAD})
         last = {"content": {"role": "model", "parts": [{"text": ""}]}, **_end(said), "index": 0}
         return [*found, {"candidates": [last], **_usage(said.used), **_HEAD}]
 

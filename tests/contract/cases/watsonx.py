@@ -32,7 +32,8 @@ class Watsonx(OpenAI):
         return len(self.events(said)) - (said.used is not None)
 
     def frame(self, event: Any) -> bytes:
-        return b"id: 1\nevent: message\n" + sse(event)
+        data = sse(event)
+        return b"id: %d\nevent: message\n" % (len(data) * 7 % 200) + data
 
     def broken(self) -> tuple[Any, type[GatewayError]]:
         return {"errors": [{"code": "new", "message": "Try again."}], "trace": "t", "status_code": 503}, Overloaded

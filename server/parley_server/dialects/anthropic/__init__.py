@@ -43,7 +43,7 @@ class AnthropicMessages:
 
     def decoder(self, target: Target) -> Decoder:
         """See `stream.py`."""
-        return AnthropicDecoder(target)
+        return AnthropicDecoder(target, self._hosting)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
         """See `errors.py`."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from parley_server.core.target import Target
+from parley_server.dialects.anthropic.learned import Delta
 from parley_server.dialects.base import Framing
 from parley_server.dialects.framing.sse import SSE
+from parley_server.dialects.learned import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,4 +32,10 @@ class Hosting:
     """`anthropic_beta` is a list in the body; otherwise a header."""
 
     framing: type[Framing] = SSE
-    """What streams are cut by; its frames are the JSON of the events."""
+    """What streams are cut by."""
+
+    unpack: Callable[[bytes, Target], bytes] = lambda frame, _target: frame
+    """The JSON of the event that a frame holds; empty: it holds none. Raises an error that it holds instead."""
+
+    shape: Callable[[bytes, bytes, bytes], Shape | None] = lambda _frame, before, behind: Delta(before, behind)
+    """The shape of a frame, given what stands before and behind the text in the JSON of its event."""

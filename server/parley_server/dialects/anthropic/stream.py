@@ -14,6 +14,8 @@ from parley_server.core.reply import Batch
 from parley_server.core.target import Target
 from parley_server.dialects.anthropic import answers
 from parley_server.dialects.anthropic.errors import error_inside
+from parley_server.dialects.anthropic.hosting import Hosting
+from parley_server.dialects.learned import Shape, around, run
 from parley_server.dialects.parts import PartWriter
 
 
@@ -34,31 +36,32 @@ class AnthropicDecoder:
     counts so far, and the head and end of the message, which arrive apart.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, hosting: Hosting) -> None:
         self._target = target
+        self._hosting = hosting
         self._writer = PartWriter()
         self._blocks: dict[int, _Open] = {}
         self._message: dict[str, Any] = {}
-        self._usage: dict[str, Any] = {}
+        self._counts: dict[str, Any] = {}
+        self._usage: v1.Usage | None = None
         self._started = False
         self._over = False
+        self._shape: Shape | None = None  # of the deltas of the block below, which is one of text
+        self._shape_block = -1
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of some frames. Raises the error that the provider reports, ProtocolError for nonsense."""
         try:
-            for frame in frames:
-                if self._over:
-                    break  # some gateways append a `[DONE]`
-                event = orjson.loads(frame)
-                if event["type"] == "content_block_delta":
-                    index, delta = event["index"], event["delta"]
-                    opened = self._blocks[index]
-                    if delta["type"] == "text_delta" and opened.unified:
-                        self._writer.append(index, "text", delta["text"])
-                    else:
-                        self._delta(index, opened, delta)
-                else:
-                    self._event(event)
+            at = 0
+            while at < len(frames) and not self._over:  # some gateways append a `[DONE]`
+                if self._shape is not None:
+                    known, words = run(self._shape, frames, at)
+                    if known:
+                        self._writer.append(self._shape_block, "text", words)
+                        at += known
+                        continue
+                self._frame(frames[at])
+                at += 1
             return self._writer.take()
         except answers.NONSENSE as error:
             raise ProtocolError("an event of the provider is not of its protocol") from error
@@ -68,6 +71,35 @@ class AnthropicDecoder:
         if not self._over:
             raise StreamInterrupted("the provider's stream ended before its message did")
         return []
+
+    def _frame(self, frame: bytes) -> None:
+        data = self._hosting.unpack(frame, self._target)
+        if not data:
+            return
+        event = orjson.loads(data)
+        if event["type"] != "content_block_delta":
+            self._event(event)
+            return
+        index, delta = event["index"], event["delta"]
+        opened = self._blocks[index]
+        if delta["type"] == "text_delta" and opened.unified:
+            words = delta["text"]
+            self._writer.append(index, "text", words)
+            if words and self._shape is None:
+                self._learn(frame, data, words, index)
+        else:
+            self._delta(index, opened, delta)
+
+    def _learn(self, frame: bytes, data: bytes, words: str, index: int) -> None:
+        """Keep what stands around the text of a delta that is nothing but text."""
+        for before, behind in around(data, words):
+            try:
+                delta = orjson.loads(before + b'""' + behind)["delta"]
+            except orjson.JSONDecodeError:
+                continue
+            if delta == {"type": "text_delta", "text": ""}:
+                self._shape, self._shape_block = self._hosting.shape(frame, before, behind), index
+                return
 
     def _event(self, event: dict[str, Any]) -> None:
         match event["type"]:
@@ -120,6 +152,8 @@ class AnthropicDecoder:
 
     def _close(self, index: int) -> None:
         opened = self._blocks.pop(index)
+        if index == self._shape_block:
+            self._shape = None
         block, fragments = opened.block, "".join(opened.fragments)
         if not opened.unified:
             if fragments:
@@ -133,8 +167,9 @@ class AnthropicDecoder:
     def _count(self, counts: dict[str, Any] | None) -> None:
         """Counts are cumulative: a later one, 0 too, replaces an earlier one, and an absent one changes nothing."""
         if counts:
-            self._usage.update(_given(counts))
-            self._writer.usage(answers.usage(self._usage, v1.Usage.SOURCE_PARTIAL))
+            self._counts.update(_given(counts))
+            self._usage = answers.usage(self._counts, v1.Usage.SOURCE_PARTIAL)
+            self._writer.usage(self._usage)
 
     def _end(self) -> None:
         self._start()
@@ -143,10 +178,12 @@ class AnthropicDecoder:
         for part in answers.trailers(self._message, self._target):
             self._writer.whole(part)
         self._over = True
+        if self._usage is not None:
+            self._usage.source = v1.Usage.SOURCE_PROVIDER
         self._writer.completed(
             v1.ResponseCompleted(
-                usage=answers.usage(self._usage, v1.Usage.SOURCE_PROVIDER) if self._usage else None,
-                route=answers.route({**self._message, "usage": self._usage}),
+                usage=self._usage,
+                route=answers.route({**self._message, "usage": self._counts}),
                 **answers.end(self._message),
             )
         )

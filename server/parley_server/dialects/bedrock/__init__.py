@@ -22,8 +22,9 @@ from parley_server.dialects.bedrock.endpoints import LISTING, SageMakerEndpoints
 from parley_server.dialects.bedrock.errors import error
 from parley_server.dialects.bedrock.families import is_claude
 from parley_server.dialects.bedrock.hosted import EndpointChat, EndpointEmbed, Hosted
+from parley_server.dialects.bedrock.learned import Packed
 from parley_server.dialects.bedrock.models import MODELS, PROFILES, BedrockModels
-from parley_server.dialects.bedrock.nested import Chunks, PayloadParts
+from parley_server.dialects.bedrock.nested import PayloadParts, unpacked
 from parley_server.dialects.bedrock.rerank import BedrockRerank
 from parley_server.dialects.bedrock.stream import ConverseDecoder
 from parley_server.dialects.framing.eventstream import EventStream
@@ -36,15 +37,17 @@ __all__ = [
     "BedrockEmbed",
     "BedrockModels",
     "BedrockRerank",
-    "Chunks",
     "EndpointChat",
     "EndpointEmbed",
+    "EventStream",
     "Hosted",
+    "Packed",
     "PayloadParts",
     "SageMakerEndpoints",
     "is_claude",
     "needs_messages",
     "path",
+    "unpacked",
 ]
 
 

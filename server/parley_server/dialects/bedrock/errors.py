@@ -23,7 +23,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.target import Target
 from parley_server.dialects import hints
-from parley_server.dialects.framing.eventstream import Message
+from parley_server.dialects.framing.eventstream import Head
 from parley_server.dialects.refusals import by_status, refusal
 
 _BY_NAME: dict[str, type[GatewayError]] = {
@@ -97,10 +97,10 @@ def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) 
     return found
 
 
-def error_inside(message: Message, target: Target) -> GatewayError:
+def error_inside(head: Head, payload: bytes, target: Target) -> GatewayError:
     """What an exception or error inside a stream means: the same as the same exception with a status would."""
-    said = _object(message.payload) if message.kind == "exception" else {"message": message.payload.decode()}
-    name = message.name[:1].upper() + message.name[1:]  # a member's name: throttlingException
+    said = _object(payload) if head.kind == "exception" else {"message": payload.decode()}
+    name = head.name[:1].upper() + head.name[1:]  # a member's name: throttlingException
     return _read(200, name, said, target)
 
 

@@ -16,7 +16,9 @@ from parley_server.core.target import Target
 from parley_server.dialects.bedrock import answers
 from parley_server.dialects.bedrock.answers import NONSENSE, SERVER_TOOL
 from parley_server.dialects.bedrock.errors import error_inside
-from parley_server.dialects.framing.eventstream import Message
+from parley_server.dialects.bedrock.learned import Plain
+from parley_server.dialects.framing.eventstream import opened
+from parley_server.dialects.learned import Shape, around, run
 from parley_server.dialects.parts import PartWriter
 
 
@@ -33,7 +35,7 @@ class _Open:
 
 
 class ConverseDecoder:
-    """Reads messages of the event stream.
+    """Reads frames of the event stream.
 
     The answer is over with `metadata`, the last event, which has the usage; a stream that ends behind `messageStop`
     lacks nothing but that. Blocks of text and of reasoning begin with their first delta.
@@ -46,20 +48,22 @@ class ConverseDecoder:
         self._started = False
         self._stop: dict[str, Any] | None = None
         self._over = False
+        self._shape: Shape | None = None  # of the deltas of the block below, which is one of text
+        self._shape_block = -1
 
-    def feed(self, frames: Sequence[Message]) -> Batch:
-        """The events of some messages. Raises the error that the provider reports, ProtocolError for nonsense."""
+    def feed(self, frames: Sequence[bytes]) -> Batch:
+        """The events of some frames. Raises the error that the provider reports, ProtocolError for nonsense."""
         try:
-            for message in frames:
-                if self._over:
-                    break
-                if message.kind != "event":
-                    raise error_inside(message, self._target)
-                event = orjson.loads(message.payload)
-                if message.name == "contentBlockDelta":
-                    self._delta(event["contentBlockIndex"], event["delta"])
-                else:
-                    self._event(message.name, event)
+            at = 0
+            while at < len(frames) and not self._over:
+                if self._shape is not None:
+                    known, words = run(self._shape, frames, at)
+                    if known:
+                        self._writer.append(self._shape_block, "text", words)
+                        at += known
+                        continue
+                self._frame(frames[at])
+                at += 1
             return self._writer.take()
         except NONSENSE as problem:
             raise ProtocolError("the provider sent an event that is not one of ConverseStream") from problem
@@ -71,6 +75,30 @@ class ConverseDecoder:
                 raise StreamInterrupted("the provider's stream ended before its message did")
             self._end({})
         return self._writer.take()
+
+    def _frame(self, frame: bytes) -> None:
+        head, payload = opened(frame)
+        if head.kind != "event":
+            raise error_inside(head, payload, self._target)
+        event = orjson.loads(payload)
+        if head.name != "contentBlockDelta":
+            self._event(head.name, event)
+            return
+        index, delta = event["contentBlockIndex"], event["delta"]
+        self._delta(index, delta)
+        if self._shape is None and len(delta) == 1 and (words := delta.get("text")):
+            self._learn(frame, payload, words, index)
+
+    def _learn(self, frame: bytes, payload: bytes, words: str, index: int) -> None:
+        """Keep what stands around the text of a delta that is nothing but text."""
+        for before, behind in around(payload, words):
+            try:
+                delta = orjson.loads(before + b'""' + behind)["delta"]
+            except orjson.JSONDecodeError:
+                continue
+            if delta == {"text": ""}:
+                self._shape, self._shape_block = Plain(frame, before, behind), index
+                return
 
     def _event(self, name: str, event: dict[str, Any]) -> None:
         match name:
@@ -151,6 +179,8 @@ class ConverseDecoder:
 
     def _close(self, index: int) -> None:
         opened = self._blocks.pop(index, None)
+        if index == self._shape_block:
+            self._shape = None
         if opened is None:  # a block without any content
             return
         match opened.kind:

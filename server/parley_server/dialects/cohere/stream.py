@@ -15,16 +15,15 @@ from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
 from parley_server.core.target import Target
 from parley_server.dialects.cohere import answers
+from parley_server.dialects.learned import Alike, Shape, around, run
 from parley_server.dialects.parts import PartWriter
-
-_UNKNOWN = b"\xff"  # no event begins like that
 
 
 class EventDecoder:
     """Reads the data of events; the type inside says what the event's name says.
 
-    Kept: which blocks are open and of what kind, the first text (for citations that do not say where), and the bytes
-    around the text of a delta, which are the same for all deltas of a block.
+    Kept: which blocks are open and of what kind, the first text (for citations that do not say where), and the shape of
+    a delta, which is the same for all deltas of a block.
     """
 
     def __init__(self, target: Target) -> None:
@@ -35,27 +34,25 @@ class EventDecoder:
         self._first_text: int | None = None
         self._calls = 0
         self._bare: set[tuple[str, int]] = set()  # calls without arguments so far
-        self._block = -1  # of the deltas that are known by the bytes below
-        self._before, self._behind = _UNKNOWN, b""
+        self._shape: Shape | None = None  # of the deltas of the block below, which is one of text
+        self._shape_block = -1
         self._started = False
         self._spoke = False
         self._over = False
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of some frames. Raises the error that the provider reports, ProtocolError for nonsense."""
-        at, count = 0, len(frames)
         try:
-            while at < count and not self._over:  # behind the end there is [DONE]
-                frame = frames[at]
-                if frame.startswith(self._before) and (run := self._known(frames, at)):
-                    at += run
-                    continue
+            at = 0
+            while at < len(frames) and not self._over:  # behind the end there is [DONE]
+                if self._shape is not None:
+                    known, words = run(self._shape, frames, at)
+                    if known:
+                        self._writer.append(self._shape_block, "text", words)
+                        at += known
+                        continue
+                self._frame(frames[at])
                 at += 1
-                event = orjson.loads(frame)
-                if event["type"] == "content-delta":
-                    self._delta(event, frame)
-                else:
-                    self._event(event)
             return self._writer.take()
         except answers.MALFORMED as problem:
             raise ProtocolError("an event of the provider is not of its protocol") from problem
@@ -68,23 +65,12 @@ class EventDecoder:
 
     # ----------------------------------------------------------------------------------------------------------- text
 
-    def _known(self, frames: Sequence[bytes], start: int) -> int:
-        """Take in the deltas from `start` on that differ from one before in nothing but their text; how many."""
-        before, behind = self._before, self._behind
-        first, last = len(before), -len(behind)
-        words: list[str] = []
-        for frame in frames[start:]:
-            if not frame.startswith(before) or not frame.endswith(behind):
-                break
-            try:
-                text = orjson.loads(frame[first:last])
-            except orjson.JSONDecodeError:
-                break
-            if text.__class__ is not str:
-                break
-            words.append(text)
-        self._writer.append(self._block, "text", "".join(words))
-        return len(words)
+    def _frame(self, frame: bytes) -> None:
+        event = orjson.loads(frame)
+        if event["type"] == "content-delta":
+            self._delta(event, frame)
+        else:
+            self._event(event)
 
     def _delta(self, event: dict[str, Any], frame: bytes) -> None:
         index, content = event["index"], event["delta"]["message"]["content"]
@@ -94,21 +80,22 @@ class EventDecoder:
                 self._writer.logprobs(index, answers.logprobs(entries), words)
                 return
             self._writer.append(index, "text", words)
-            if index != self._block:
+            if words and index != self._shape_block:
                 self._learn(frame, words, event)
         elif self._kinds.get(index) == "thinking":
             self._writer.append(index, "reasoning", content["thinking"])
 
     def _learn(self, frame: bytes, words: str, event: dict[str, Any]) -> None:
         """Keep what stands around the text of a delta that says nothing else."""
-        text = orjson.dumps(words)
-        before, found, behind = frame.partition(text)
-        if not words or not found or text in behind:
-            return
-        probe = orjson.loads(before + b'"-"' + behind)
-        event["delta"]["message"]["content"]["text"] = "-"
-        if probe == event:
-            self._block, self._before, self._behind = event["index"], before, behind
+        event["delta"]["message"]["content"]["text"] = ""
+        for before, behind in around(frame, words):
+            try:
+                same = orjson.loads(before + b'""' + behind) == event
+            except orjson.JSONDecodeError:
+                continue
+            if same:
+                self._shape, self._shape_block = Alike(before, behind), event["index"]
+                return
 
     # --------------------------------------------------------------------------------------------------- other events
 

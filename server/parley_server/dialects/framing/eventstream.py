@@ -17,73 +17,92 @@ MOST_BYTES = 24 * 1024 * 1024
 """Of one frame; what AWS itself allows a payload."""
 
 _PRELUDE = struct.Struct(">III")
-_LEAST = _PRELUDE.size + 4  # bytes of a frame without headers and payload
+_SUM = struct.Struct(">I")
+_LEAST = _PRELUDE.size + _SUM.size  # bytes of a frame without headers and payload
 _FIXED = {2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Sizes of values by type: int8 to int64, time stamp, UUID. Types 0 and 1, true and false, have no value at all."""
 _BYTES, _TEXT = 6, 7
 
 
-class Message(NamedTuple):  # a frozen dataclass takes a third of a frame's time to make
-    """One frame. `kind`: what it is; `name`: the type of the event or exception, the code of the error.
-
-    The payload of an error is empty in the format; here it is the words of its `:error-message`.
-    """
+class Head(NamedTuple):
+    """What the headers of a frame say. `name`: the type of the event or exception, the code of the error."""
 
     kind: Literal["event", "exception", "error"]
     name: str
     content_type: str
-    payload: bytes
+    words: bytes = b""
+    """Of an error, whose payload is empty."""
 
 
 class EventStream:
-    """bytes → messages. Fed any split of the same bytes it gives the same messages."""
+    """bytes → frames, whose checksums are right, as they came but without their last checksum: `opened` reads them.
+
+    Fed any split of the same bytes it gives the same frames.
+    """
 
     def __init__(self) -> None:
         self._held: list[bytes] = []  # the beginning of a frame, in pieces
         self._size = 0  # of these pieces
         self._needed = _PRELUDE.size  # bytes that must be held before there is anything to do
 
-    def feed(self, data: bytes) -> list[Message]:
-        """The messages that `data` completes. Raises ProtocolError for a broken frame or one of more than 24 MiB."""
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that `data` completes. Raises ProtocolError for a broken one or one of more than 24 MiB."""
         if self._held:
             self._held.append(data)
             self._size += len(data)
             if self._size < self._needed:
                 return []
             data = b"".join(self._held)
-        messages: list[Message] = []
-        start, end = 0, len(data)
+        frames: list[bytes] = []
+        pack = _SUM.pack
+        start, size = 0, len(data)
         needed = _PRELUDE.size
-        while end - start >= _PRELUDE.size:
-            total, headers, checksum = _PRELUDE.unpack_from(data, start)
-            if crc32(data[start : start + 8]) != checksum:
-                raise ProtocolError("the provider sent a frame whose length fails its checksum")
-            if not _LEAST + headers <= total <= MOST_BYTES:
-                raise ProtocolError(f"the provider sent a frame of {total} bytes with {headers} of headers")
-            if end - start < total:
+        while size - start >= 12:
+            end = start + (total := _length(data[start : start + 12]))
+            if end > size:
                 needed = total
                 break
-            payload, payload_end = start + _PRELUDE.size + headers, start + total - 4
-            start += total
-            if crc32(data[payload - headers - 4 : payload_end], checksum) != int.from_bytes(
-                data[payload_end:start], "big"
-            ):
+            last = end - 4
+            frame = data[start:last]
+            if pack(crc32(frame)) != data[last:end]:
                 raise ProtocolError("the provider sent a frame that fails its checksum")
-            kind, name, content_type, words = _said(data[payload - headers : payload])
-            messages.append(Message(kind, name, content_type, words or data[payload:payload_end]))
-        self._held = [data[start:]] if start < end else []
-        self._size = end - start
+            frames.append(frame)
+            start = end
+        self._held = [data[start:]] if start < size else []
+        self._size = size - start
         self._needed = needed
-        return messages
+        return frames
 
-    def finish(self) -> list[Message]:
+    def finish(self) -> list[bytes]:
         """Nothing: a frame that was cut off is none."""
         return []
 
 
+def opened(frame: bytes) -> tuple[Head, bytes]:
+    """What a frame of `EventStream` says: its headers, and its payload. Raises ProtocolError if they are broken."""
+    start = payload_start(frame)
+    head = _head(frame[_PRELUDE.size : start])
+    return head, head.words or frame[start:]
+
+
+def payload_start(frame: bytes) -> int:
+    """Where the payload of a frame of `EventStream` begins."""
+    return _PRELUDE.size + int.from_bytes(frame[4:8], "big")
+
+
+@functools.lru_cache(maxsize=1024)  # the lengths of a stream are few, and what is once checked need not be again
+def _length(prelude: bytes) -> int:
+    """The length of a frame that begins with `prelude`, in bytes. Raises ProtocolError for an impossible one."""
+    total, headers, checksum = _PRELUDE.unpack(prelude)
+    if crc32(prelude[:8]) != checksum:
+        raise ProtocolError("the provider sent a frame whose length fails its checksum")
+    if not _LEAST + headers <= total <= MOST_BYTES:
+        raise ProtocolError(f"the provider sent a frame of {total} bytes with {headers} of headers")
+    return int(total)
+
+
 @functools.lru_cache(maxsize=256)  # a stream repeats the same few blocks of headers for every frame
-def _said(block: bytes) -> tuple[Literal["event", "exception", "error"], str, str, bytes]:
-    """What the headers say: kind, name, content type, and the words of an error."""
+def _head(block: bytes) -> Head:
     try:
         headers = _headers(block)
     except (IndexError, struct.error, UnicodeDecodeError, KeyError) as problem:
@@ -91,11 +110,12 @@ def _said(block: bytes) -> tuple[Literal["event", "exception", "error"], str, st
     content_type = headers.get(":content-type", "")
     match headers.get(":message-type", "event"):
         case "event":
-            return "event", headers.get(":event-type", ""), content_type, b""
+            return Head("event", headers.get(":event-type", ""), content_type)
         case "exception":
-            return "exception", headers.get(":exception-type", ""), content_type, b""
+            return Head("exception", headers.get(":exception-type", ""), content_type)
         case "error":
-            return "error", headers.get(":error-code", ""), content_type, headers.get(":error-message", "").encode()
+            words = headers.get(":error-message", "").encode()
+            return Head("error", headers.get(":error-code", ""), content_type, words)
     raise ProtocolError("the provider sent a frame of an unknown kind")
 
 

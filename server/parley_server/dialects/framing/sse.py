@@ -17,8 +17,10 @@ from parley_server.core.errors import ProtocolError
 MOST_BYTES = 16 * 1024 * 1024
 """Of one line, and of all lines of one event."""
 
-_NAMED = re.compile(rb"(?:(?:(?:event|id): [^\n]*\n)+data: [^\n]+\n\n)+")
-_DATA = re.compile(rb"\ndata: ([^\n]+)\n")
+_NAMED = re.compile(rb"(?:(?:event|id): [^\n]*\n)+data: ([^\n]+)\n\n")
+_LF, _CRLF = (b"\n\n", b"\n\ndata: "), (b"\r\n\r\n", b"\r\n\r\ndata: ")  # an empty line, and one before data
+_USUAL = (b"data: ", b"event: ", b"id: ")  # how events begin
+_MOST_WAITING = 16 * 1024  # bytes, of the beginning of an event: what waits is looked at again with every read
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -63,46 +65,28 @@ class SSE(_Lines):
 
     def feed(self, data: bytes) -> list[bytes]:
         """The payloads that `data` completes. Raises ProtocolError for an event of more than 16 MiB."""
-        if self._at_start or self._after_cr or b"\r" in data:
-            if data.endswith(b"\r\n\r\n") and (whole := self._whole_pairs(data)):
-                return whole
+        if self._at_start or self._after_cr:
             data = self._with_line_feeds(data)
-        if b"\n" not in data:
-            self._keep(data)
-            return []
         if self._line:
+            if b"\n" not in data and b"\r" not in data:
+                self._keep(data)
+                return []
             data = b"".join((*self._line, data))
             self._line, self._line_size = [], 0
         payloads: list[bytes] = []
-        if not self._event and data.startswith(b"data: "):
-            # Nearly always a line of data and an empty one in turn: then one split cuts all there is.
-            end = data.rfind(b"\n\n")
-            events = data[6:end].split(b"\n\ndata: ")
-            if end > 0 and data.count(b"\n", 0, end) == 2 * len(events) - 2 and b"" not in events:
-                payloads, data = events, data[end + 2 :]
-                if not data:
-                    return payloads
-        elif not self._event and data.startswith((b"event: ", b"id: ")):
-            # Or a name or a number, a line of data and an empty one.
-            end = data.rfind(b"\n\n") + 2
-            if _NAMED.fullmatch(data, 0, end):
-                payloads, data = _DATA.findall(data, 0, end), data[end:]
-                if not data:
-                    return payloads
+        if not self._event:
+            payloads, data = _usual(data)
+            if not data:
+                return payloads
+            if _can_wait(data):
+                self._keep(data)
+                return payloads
+        if b"\r" in data:
+            data = self._with_line_feeds(data)
         *lines, rest = data.split(b"\n")
-        if len(lines) > 8 and len(data) < MOST_BYTES:
-            lines = self._named(lines, payloads)
         self._lines(lines, payloads)
         self._keep(rest)
         return payloads
-
-    def _whole_pairs(self, data: bytes) -> list[bytes]:
-        """The payloads, if `data` is lines of data and empty ones in turn, all ended by CRLF, between two events."""
-        if self._at_start or self._after_cr or self._line or self._event or not data.startswith(b"data: "):
-            return []
-        events = data[6:-4].split(b"\r\n\r\ndata: ")
-        regular = data.count(b"\n") == data.count(b"\r") == 2 * len(events) and b"" not in events
-        return events if regular else []
 
     def finish(self) -> list[bytes]:
         """The payload of a last event without its blank line, if it is whole; what was cut off is no event.
@@ -111,26 +95,9 @@ class SSE(_Lines):
         marker [DONE], so a whole one can be told from the beginning of one.
         """
         payloads: list[bytes] = []
-        self._lines([b"".join(self._line)], payloads)
+        self._lines(b"".join(self._line).split(b"\n"), payloads)
         self._end(payloads)
         return [payload for payload in payloads if _is_whole(payload)]
-
-    def _named(self, lines: list[bytes], payloads: list[bytes]) -> list[bytes]:
-        """Take in events of a name, a line of data and an empty line, if `lines` are those; what is left of them.
-
-        The other usual form: looking at every third line costs half of looking at all.
-        """
-        start = 0
-        if self._event or not lines[0].startswith(b"event:"):  # in the middle of an event
-            start = lines.index(b"") + 1 if b"" in lines else 0
-            self._lines(lines[:start], payloads)
-        end = len(lines) - (len(lines) - start) % 3
-        data = [line[6:] for line in lines[start + 1 : end : 3] if line[:6] == b"data: "]
-        names = {line[:6] for line in lines[start:end:3]}
-        if len(data) * 3 != end - start or names != {b"event:"} or any(lines[start + 2 : end : 3]) or b"" in data:
-            return lines[start:]
-        payloads += data
-        return lines[end:]
 
     def _lines(self, lines: list[bytes], payloads: list[bytes]) -> None:
         for line in lines:
@@ -184,6 +151,38 @@ class NamedSSE(_Lines):
     def finish(self) -> list[tuple[str, bytes]]:
         """Nothing: an event without its blank line may have been cut anywhere, and text does not tell."""
         return []
+
+
+def _usual(data: bytes) -> tuple[list[bytes], bytes]:
+    """The payloads of whole events at the start of `data`, which is between two events, and what is left of it.
+
+    Nearly always an event is a line of data and an empty one, perhaps with its name or number before: then cutting at
+    these costs a third of looking at every line. Where anything is written otherwise, all is left.
+    """
+    blank, between = _CRLF if b"\r" in data else _LF
+    end = data.rfind(blank)
+    if end < 0:
+        return [], data
+    if data.startswith(b"data: "):
+        payloads = data[6:end].split(between)
+        together = b"".join(payloads)
+        if b"\n" in together or b"\r" in together or b"" in payloads:
+            return [], data
+    elif data.startswith(_USUAL):
+        pieces = _NAMED.split(data[: end + 2])
+        payloads = pieces[1::2]
+        if any(pieces[::2]):
+            return [], data
+    else:
+        return [], data
+    return payloads, data[end + len(blank) :]
+
+
+def _can_wait(data: bytes) -> bool:
+    """Whether `data` is the beginning of an event, better looked at together with its end."""
+    if b"\r" in data:
+        return False
+    return b"\n" not in data or (len(data) < _MOST_WAITING and data.startswith(_USUAL) and b"\n\n" not in data)
 
 
 def _check(size: int) -> None:

@@ -24,13 +24,13 @@ class Ruler:
 
     def add(self, text: str) -> None:
         """The text goes on with `text`."""
-        if text.isascii():
-            self.bytes += len(text)
-        else:
+        chars = size = len(text)
+        if not text.isascii():
             self._at.append(self.bytes)
             self._odd.append((self.chars, text))
-            self.bytes += len(text.encode())
-        self.chars += len(text)
+            size = len(text.encode())
+        self.bytes += size
+        self.chars += chars
 
     def index(self, offset: int) -> int:
         """The code point at byte `offset`; one inside of a character counts as its beginning."""

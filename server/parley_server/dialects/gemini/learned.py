@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 
-from parley_server.dialects.learned import around
+from parley_server.dialects.learned import BETWEEN, around
 
 _COUNTS = b'"usageMetadata"'
 _DIGITS = b"0123456789"
+_LIKE = bytes.maketrans(_DIGITS, b"0" * len(_DIGITS))
 
 
 class Chunk:
     """{…"text":TEXT…"usageMetadata":…}: what comes before the counts is always the same, these may differ in digits."""
 
-    __slots__ = ("_before", "_between", "_counts")
+    __slots__ = ("_before", "_between", "_counts", "_like")
 
     def __init__(self, before: bytes, between: bytes, counts: bytes) -> None:
         self._before = before
         self._between = between
         self._counts = counts.translate(None, _DIGITS)
+        self._like = counts.translate(_LIKE)  # as long as numbers have as many digits, which is sooner seen
 
-    def texts(self, frames: Sequence[bytes], start: int) -> list[bytes]:
+    def cut(self, frames: Sequence[bytes], start: int) -> tuple[int, bytes]:
         """See `learned.Shape`."""
-        before, between, counts = self._before, self._between, self._counts
+        before, between, like = self._before, self._between, self._like
         first, length = len(before), len(between)
         texts: list[bytes] = []
         for frame in frames[start:] if start else frames:
             last = frame.find(between, first)
             if last < 0 or not frame.startswith(before):
                 break
-            if frame[last + length :].translate(None, _DIGITS) != counts:
-                break
+            counts = frame[last + length :]
+            if counts.translate(_LIKE) != like:
+                if counts.translate(None, _DIGITS) != self._counts:
+                    break
+                self._like = like = counts.translate(_LIKE)
             texts.append(frame[first:last])
-        return texts
+        return len(texts), BETWEEN.join(texts)
+
+    def counts(self, frame: bytes) -> Any:
+        """The counts of a frame of this shape."""
+        start = frame.find(self._between, len(self._before)) + len(self._between)
+        return orjson.loads(b"{%b%b" % (_COUNTS, frame[start:]))["usageMetadata"]
 
 
 def learn(frame: bytes, words: str, is_empty: Callable[[object], bool]) -> Chunk | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import orjson
-
 from parley import v1
 from parley_server.core.errors import ProtocolError, StreamInterrupted
 from parley_server.core.reply import Batch
@@ -14,14 +12,13 @@ from parley_server.core.target import Target
 from parley_server.dialects.gemini import answers
 from parley_server.dialects.gemini.citations import Ruler, citations, recited
 from parley_server.dialects.gemini.errors import blocked, error_inside
-from parley_server.dialects.gemini.learned import learn
+from parley_server.dialects.gemini.learned import Chunk, learn
 from parley_server.dialects.gemini.partial import PartialCall
-from parley_server.dialects.learned import Shape, run
+from parley_server.dialects.learned import run
 from parley_server.dialects.parts import PartWriter
 
 _PLAIN = {"content", "index"}
 _COUNT_EVERY = 64  # output tokens; every chunk brings counts, and each event of them costs more than its text
-_READ_EVERY = 8  # chunks of a known shape, whose counts are not read each time
 
 
 class ChunkDecoder:
@@ -50,35 +47,36 @@ class ChunkDecoder:
         self._reason: Any = None
         self._filtered = False
         self._started = False
-        self._shape: Shape | None = None  # of chunks with more of the text that grows
-        self._unread = 0  # chunks of that shape since counts were read
+        self._shape: Chunk | None = None  # of chunks with more of the text that grows
+        self._unread = 0  # characters in chunks of that shape since counts were read: hardly ever fewer than tokens
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
         """The events of some chunks. Raises the error that the provider reports, ProtocolError for nonsense."""
         try:
             at = 0
             while at < len(frames):
-                if self._shape is not None and self._grows == "text" and (known := self._known(frames, at)):
-                    at += known
-                    continue
+                if self._shape is not None and self._grows == "text":
+                    known, words = run(self._shape, frames, at)
+                    if known:
+                        at += known
+                        self._known(words, self._shape, frames[at - 1])
+                        continue
                 self._frame(frames[at])
                 at += 1
-            self._count()
+            if self._counts is not self._counted:
+                self._count()
             return self._writer.take()
         except answers.NONSENSE as error:
             raise ProtocolError("a chunk of the provider is not of its protocol") from error
 
-    def _known(self, frames: Sequence[bytes], start: int) -> int:
-        """Take in the chunks from `start` on that are of the known shape; how many these are."""
-        known, words = run(self._shape, frames, start)  # type: ignore[arg-type]  # asked only where there is one
-        if known:
-            self._writer.append(self._growing, "text", words)
-            self._ruler.add(words)  # type: ignore[union-attr]  # a text that grows is measured
-            self._unread += known
-            if self._unread >= _READ_EVERY:
-                self._unread = 0
-                self._counts = orjson.loads(frames[start + known - 1]).get("usageMetadata") or self._counts
-        return known
+    def _known(self, words: str, shape: Chunk, last: bytes) -> None:
+        """Take in the words of chunks of a known shape, of which `last` is the last."""
+        self._writer.append(self._growing, "text", words)
+        self._ruler.add(words)  # type: ignore[union-attr]  # a text that grows is measured
+        self._unread += len(words)
+        if self._unread >= _COUNT_EVERY:
+            self._unread = 0
+            self._counts = shape.counts(last) or self._counts
 
     def _frame(self, frame: bytes) -> None:
         if frame == b"[DONE]":
@@ -145,9 +143,10 @@ class ChunkDecoder:
     def _count(self) -> None:
         if self._counts is self._counted:
             return
+        self._counted = self._counts
         written = answers.written(self._counts)
         if written >= self._count_again:
-            self._counted, self._count_again = self._counts, written + _COUNT_EVERY
+            self._count_again = written + _COUNT_EVERY
             self._writer.usage(answers.usage(self._counts, v1.Usage.SOURCE_PARTIAL))
 
     def _start(self, chunk: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ _FINISH = {
     "end_turn": v1.FINISH_REASON_STOP,
     "length": v1.FINISH_REASON_LENGTH,
     "max_tokens": v1.FINISH_REASON_LENGTH,
+    "time_limit": v1.FINISH_REASON_LENGTH,
     "model_length": v1.FINISH_REASON_CONTEXT_WINDOW,
     "model_context_window_exceeded": v1.FINISH_REASON_CONTEXT_WINDOW,
     "tool_calls": v1.FINISH_REASON_TOOL_CALL,
@@ -33,6 +34,7 @@ _FINISH = {
     "content_filter": v1.FINISH_REASON_CONTENT_FILTER,
     "sensitive": v1.FINISH_REASON_CONTENT_FILTER,
     "error": v1.FINISH_REASON_ERROR,
+    "cancelled": v1.FINISH_REASON_ERROR,
     "network_error": v1.FINISH_REASON_ERROR,
     "insufficient_system_resource": v1.FINISH_REASON_ERROR,
 }
@@ -48,6 +50,8 @@ MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 def decode(body: bytes, target: Target, quirks: Quirks) -> v1.ChatResponse:
     """The first choice of the answer. Raises what an error inside it means, ProtocolError if there is no choice."""
     answer = load_object(body)
+    if quirks.error_inside is not None and (error := quirks.error_inside(answer, target)) is not None:
+        raise error
     if answer.get("error"):
         raise said_inside(answer, target)
     if not answer.get("choices"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
+
+from parley_server.core.errors import GatewayError
+from parley_server.core.target import Target
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """Levels of `reasoning_effort`, weakest first."""
@@ -188,6 +192,9 @@ class Quirks:
 
     done_marker: bool = False
     """Never fails to end a stream with [DONE]; otherwise the end of the connection after a finish reason will do."""
+
+    error_inside: Callable[[Mapping[str, Any], Target], GatewayError | None] | None = None
+    """Finds an error that an answer or a chunk tells otherwise than as `error`; it gives None where there is none."""
 
     too_long_status: int = 0
     """Status for a prompt that does not fit, where it is one that elsewhere means something else (Together: 403)."""

@@ -140,6 +140,9 @@ class ChunkDecoder:
             return
         try:
             chunk = orjson.loads(frame)
+            told = self._quirks.error_inside
+            if told is not None and (error := told(chunk, self._target)) is not None:
+                raise error
             if self._in_text and (words := only_words(chunk)) is not None:
                 self._writer.append(_TEXT, "text", words)
                 if self._before is _UNKNOWN and words:

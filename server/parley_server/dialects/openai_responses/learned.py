@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from parley_server.dialects.learned import Shape, around
+from parley_server.dialects.learned import BETWEEN, Shape, around
 
 _NUMBER = b'"sequence_number":'
 
@@ -21,7 +21,7 @@ class NumberLast:
         self._before = before
         self._behind = behind
 
-    def texts(self, frames: Sequence[bytes], start: int) -> list[bytes]:
+    def cut(self, frames: Sequence[bytes], start: int) -> tuple[int, bytes]:
         before, behind = self._before, self._behind
         first, length = len(before), len(behind)
         texts: list[bytes] = []
@@ -30,7 +30,7 @@ class NumberLast:
             if last < 0 or not frame.startswith(before) or not frame[last + length : -1].isdigit():
                 break
             texts.append(frame[first:last])
-        return texts
+        return len(texts), BETWEEN.join(texts)
 
 
 class NumberFirst:
@@ -43,7 +43,7 @@ class NumberFirst:
         self._before = before
         self._behind = behind
 
-    def texts(self, frames: Sequence[bytes], start: int) -> list[bytes]:
+    def cut(self, frames: Sequence[bytes], start: int) -> tuple[int, bytes]:
         head, before, behind = self._head, self._before, self._behind
         first, length, last = len(head), len(before), -len(behind)
         texts: list[bytes] = []
@@ -54,7 +54,7 @@ class NumberFirst:
             if not frame.endswith(behind):
                 break
             texts.append(frame[middle + length : last])
-        return texts
+        return len(texts), BETWEEN.join(texts)
 
 
 def learn(frame: bytes, words: str) -> Shape | None:

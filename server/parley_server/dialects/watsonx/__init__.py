@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from parley_server.dialects.watsonx.chat import WatsonxChat
 from parley_server.dialects.watsonx.embed import WatsonxEmbed
+from parley_server.dialects.watsonx.errors import error_inside
 from parley_server.dialects.watsonx.models import WatsonxModels
 from parley_server.dialects.watsonx.rerank import WatsonxRerank
 from parley_server.dialects.watsonx.scope import Scope
 
-__all__ = ["Scope", "WatsonxChat", "WatsonxEmbed", "WatsonxModels", "WatsonxRerank"]
+__all__ = ["Scope", "WatsonxChat", "WatsonxEmbed", "WatsonxModels", "WatsonxRerank", "error_inside"]

@@ -70,8 +70,13 @@ def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) 
     return found
 
 
-def error_inside(said: Mapping[str, Any], target: Target) -> GatewayError:
-    """What an error means that came with status 200, as a body or in a stream; it says which status it should have."""
+def error_inside(said: Mapping[str, Any], target: Target) -> GatewayError | None:
+    """What an error means that came with status 200, as a body or in a stream; it says which status it should have.
+
+    None: `said` is no error.
+    """
+    if not isinstance(said.get("errors"), list) or not said["errors"]:
+        return None
     status = said.get("status_code")
     return _read(status if isinstance(status, int) and 400 <= status < 600 else 500, said, b"", target)
 
