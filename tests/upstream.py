@@ -210,7 +210,7 @@ class _Connection(asyncio.Protocol):
         self._upstream = upstream
         self._script = script
         self._reads = reads
-        self._index = -1
+        self._index = len(upstream.connections)
         self._log = ConnectionLog(opened=time.monotonic())
         self._buffer = bytearray()
         self._writable = asyncio.Event()
@@ -218,7 +218,6 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
-        self._index = len(self._upstream.connections)  # only now: others may have been accepted at the same time
         self._upstream.connections.append(self._log)
         self._upstream._living.add(self)
         if self._reads == "nothing":

@@ -17,15 +17,18 @@ from ulid import ULID
 
 from parley_server.config import Config
 from parley_server.stores.copied_streams import CopiedStreams
+from parley_server.stores.counters import Counters
 from parley_server.stores.groups import Groups
+from parley_server.stores.guarded_counters import GuardedCounters
 from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
 from parley_server.stores.keyvalue import KeyValue, Messages, StoreUnavailable
+from parley_server.stores.memory.counters import MemoryCounters
 from parley_server.stores.memory.groups import MemoryGroups
 from parley_server.stores.memory.keyvalue import MemoryKeyValue, MemoryMessages
 from parley_server.stores.memory.streams import MemoryStreams
 from parley_server.stores.presence import Presence
 from parley_server.stores.settings import RedisSettings
-from parley_server.stores.sqlite import groups, keyvalue, messages
+from parley_server.stores.sqlite import counters, groups, keyvalue, messages
 from parley_server.stores.sqlite import streams as copies
 from parley_server.stores.sqlite.database import Database
 from parley_server.stores.streams import Bounds, StreamStore
@@ -43,6 +46,7 @@ class Stores:
     keyvalue: Callable[[Purpose], KeyValue]
     messages: Callable[[Purpose], Messages]
     groups: Callable[[Purpose], Groups]
+    counters: Counters
     streams: StreamStore
     opened: tuple[Callable[[], Awaitable[None]], ...] = ()
     closed: tuple[Callable[[], Awaitable[None]], ...] = ()
@@ -85,6 +89,7 @@ def build(settings: Config, bounds: Bounds | None = None) -> Stores:
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
+        MemoryCounters(time.monotonic),
         streams,
         closed=(streams.aclose,),
     )
@@ -93,6 +98,7 @@ def build(settings: Config, bounds: Bounds | None = None) -> Stores:
 def _in_redis(
     settings: RedisSettings, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
 ) -> Stores:
+    from parley_server.stores.redis.counters import RedisCounters
     from parley_server.stores.redis.groups import RedisGroups
     from parley_server.stores.redis.keyvalue import RedisKeyValue
     from parley_server.stores.redis.messages import RedisMessages
@@ -104,6 +110,7 @@ def _in_redis(
     told = {purpose: RedisMessages(server.redis(purpose)) for purpose in PURPOSES}
     grouped = {purpose: RedisGroups(server.redis(purpose)) for purpose in PURPOSES}
     presence = Presence(values["resume"], gateway, time.monotonic)
+    counted = GuardedCounters(RedisCounters(server.redis("limits")), MemoryCounters(time.monotonic), health)
     copied = CopiedStreams(streams, RedisStreams(server.redis("resume"), presence, window=window))
     return Stores(
         health,
@@ -111,9 +118,10 @@ def _in_redis(
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
+        counted,
         copied,
         opened=(server.start, presence.start),
-        closed=(copied.aclose, presence.aclose, server.aclose),
+        closed=(counted.aclose, copied.aclose, presence.aclose, server.aclose),
     )
 
 
@@ -124,12 +132,14 @@ def _in_file(
     database.register("values", keyvalue.STEPS)
     database.register("messages", messages.STEPS)
     database.register("groups", groups.STEPS)
+    database.register("counters", counters.STEPS)
     database.register("streams", copies.STEPS)
     post = messages.Post(database)
     values = {purpose: keyvalue.SqliteKeyValue(database.table(purpose)) for purpose in PURPOSES}
     told = {purpose: messages.SqliteMessages(database.table(purpose), post) for purpose in PURPOSES}
     grouped = {purpose: groups.SqliteGroups(database.table(purpose)) for purpose in PURPOSES}
     presence = Presence(values["resume"], gateway, time.monotonic)
+    counted = GuardedCounters(counters.SqliteCounters(database.table("limits")), MemoryCounters(time.monotonic), health)
     copied = CopiedStreams(streams, copies.SqliteStreams(database.table("resume"), presence, window=window))
     return Stores(
         health,
@@ -137,7 +147,8 @@ def _in_file(
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
+        counted,
         copied,
         opened=(database.start, presence.start),
-        closed=(copied.aclose, presence.aclose, post.aclose, database.aclose),
+        closed=(counted.aclose, copied.aclose, presence.aclose, post.aclose, database.aclose),
     )
