@@ -129,9 +129,9 @@ def _in_file(
     path: Path, max_bytes: int, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
 ) -> Stores:
     database = Database(path, health, time.monotonic, max_bytes=max_bytes)
-    database.register("values", keyvalue.STEPS)
+    database.register("values", keyvalue.STEPS, expiring="entries")
     database.register("messages", messages.STEPS)
-    database.register("groups", groups.STEPS)
+    database.register("groups", groups.STEPS, expiring="members")
     database.register("counters", counters.STEPS)
     database.register("streams", copies.STEPS)
     post = messages.Post(database)

@@ -10,7 +10,7 @@ import ssl
 class Proxy:
     """In front of the server at `port`. `port` of the proxy is where to connect; `tls`: it ends TLS."""
 
-    def __init__(self, server: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, server: int, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self.delay = 0.0
         """Seconds that everything from the server is late."""
         self.swallow = False
@@ -19,11 +19,12 @@ class Proxy:
         self.accepted = 0
         self._server_port = server
         self._tls = tls
+        self._host = host
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accept, self._host, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -118,7 +118,7 @@ class Sentinels:
         self.servers = [first, second]
         for _ in range(3):
             watch = [f"sentinel monitor main 127.0.0.1 {first.port} 2", "sentinel down-after-milliseconds main 500"]
-            watch += ["sentinel failover-timeout main 500"]
+            watch += ["sentinel failover-timeout main 3000"]
             self.sentinels.append(Server(self.binary, watch, sentinel=True).start())
         wait_for(lambda: all(self._complete(sentinel) for sentinel in self.sentinels))
         wait_for(lambda: "master_link_status:up" in ask(second.port, "INFO", "replication"))

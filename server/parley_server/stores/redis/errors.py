@@ -12,7 +12,7 @@ REFUSALS = {
     "MISCONF": "does not take writes: it cannot save them to its disk",
     "NOREPLICAS": "does not take writes: too few of its replicas are there",
     "NOPERM": "does not let its user do that (ACL)",
-    "NOAUTH": "wants a user and a password",
+    "NOAUTH": "wants a password (redis.username, redis.password)",
     "WRONGPASS": "does not know the user or the password",
     "LOADING": "is still loading its data",
     "MASTERDOWN": "is a replica that has lost its primary",
@@ -21,6 +21,10 @@ REFUSALS = {
     "TRYAGAIN": "is moving these keys",
 }
 """By the first word of an error reply. All of them pass without our doing, or are the operator's to end."""
+
+
+class ConnectTimeout(TimeoutError):
+    """A connection took too long; the text says what should have been done within how many seconds."""
 
 
 def code_of(error: theirs.ResponseError) -> str:
@@ -47,7 +51,9 @@ def unreachable(name: str, error: BaseException, seconds: float) -> StoreUnavail
         case theirs.BusyLoadingError():
             said = REFUSALS["LOADING"]
         case theirs.AuthenticationError() | theirs.AuthorizationError():
-            said = "does not let us in: user, password or ACL are wrong"
+            said = REFUSALS.get(error.status_code or "", "does not let us in: user or password are wrong")
+        case ConnectTimeout():
+            said = f"cannot be reached: {error}"
         case theirs.TimeoutError() | TimeoutError():
             said = f"does not answer within {seconds:g} s"
         case theirs.ResponseError():

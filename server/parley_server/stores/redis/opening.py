@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from parley_server.core.secret import Secret
+from parley_server.stores.redis.errors import ConnectTimeout
 from parley_server.stores.settings import RedisSettings, RedisTls
 
 Address = tuple[str, int]
@@ -92,15 +93,20 @@ class Opener:
         else:
             connection = secure = SSLConnection(**options)
             secure.ssl_context.context = self._tls
-        async with asyncio.timeout(self._settings.connect_timeout):
-            try:
+        seconds = self._settings.connect_timeout
+        try:
+            async with asyncio.timeout(seconds):
                 await connection.connect()  # type: ignore[no-untyped-call]
                 await connection.send_command("CLIENT", "SETNAME", "parley", check_health=False)
                 with contextlib.suppress(ResponseError):  # an ACL may forbid it; it is a help for operators only
                     await connection.read_response()
-            except BaseException:
-                await connection.disconnect(nowait=True)
-                raise
+        except TimeoutError as error:
+            await connection.disconnect(nowait=True)
+            what = "no connection" if self._tls is None else "no connection with TLS"
+            raise ConnectTimeout(f"{what} within {seconds:g} s") from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         return connection
 
 

@@ -2,6 +2,7 @@
 
     database = Database(path, health, time.monotonic)
     database.register("values", (CREATE_1, ALTER_2))                 # before start(); steps are only ever added
+    database.register("a", (CREATE,), expiring="b")                  # rows of b go by themselves, see register()
     table = database.table("cache")                                  # asked for one purpose: with its breaker
     await table.write(lambda db: db.execute("insert …", (…)))        # what it returns; all or nothing
     await table.read(lambda db: db.execute("select …").fetchall())
@@ -16,9 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import math
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,16 +37,18 @@ _TOGETHER = 500  # writes in one transaction at most
 _BUSY = 0.8  # seconds to wait for other processes' transactions
 _WITHIN = 1.0  # seconds that a request may take: a disk that hangs must not hang calls
 _START = 30.0  # the same of migrations
-_FULL = 0.9  # share of the file's limit above which stores let go of what expires first
+_SWEEP = 1.0  # seconds between two looks for what has expired
+_FULL = 0.9  # share of the file's limit above which what expires first is forgotten
+_EXPIRED, _EVICTED = 5000, 50  # rows of a table that are forgotten at a time
 _PAGES = ("page_count", "freelist_count", "max_page_count")
 _MIGRATIONS = "create table if not exists migrations (store text primary key, version integer not null) strict"
 
 
 class _Thread:
-    """Work on one connection, in order. `together`: what waits is done in one transaction."""
+    """Work on one connection, in order. With `first` what waits is done in one transaction, after that."""
 
-    def __init__(self, name: str, path: Path, *, writes: bool) -> None:
-        self._path, self._writes = path, writes
+    def __init__(self, name: str, path: Path, first: Work | None = None) -> None:
+        self._path, self._first = path, first
         self._work: queue.SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=f"sqlite-{name}", daemon=True)
         self._thread.start()
@@ -79,8 +84,10 @@ class _Thread:
             try:
                 if db is None:
                     db = open_connection(self._path)
-                results = _in_one(db, batch) if self._writes else [_attempted(db, work) for work, _ in batch]
-            except sqlite3.Error as error:
+                results = (
+                    _in_one(db, batch, self._first) if self._first else [_attempted(db, work) for work, _ in batch]
+                )
+            except Exception as error:
                 results = [error] * len(batch)
             for (_, future), result in zip(batch, results, strict=True):
                 with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
@@ -102,21 +109,18 @@ def open_connection(path: Path) -> sqlite3.Connection:
     return db
 
 
-def is_nearly_full(db: sqlite3.Connection) -> bool:
-    """Whether the file has come so close to its limit that stores should let go of what expires first."""
-    pages, free, most = (db.execute(f"pragma {what}").fetchone()[0] for what in _PAGES)
-    return bool(pages - free > _FULL * most)
-
-
-def _in_one(db: sqlite3.Connection, batch: Sequence[tuple[Work, asyncio.Future[Any]]]) -> list[Any]:
+def _in_one(db: sqlite3.Connection, batch: Sequence[tuple[Work, asyncio.Future[Any]]], first: Work) -> list[Any]:
     """What all of `batch` returns or raises, in one transaction; what fails undoes only itself."""
     results: list[Any] = []
     db.execute("begin immediate")
     try:
+        first(db)
         for work, _ in batch:
             db.execute("savepoint one")
             result = _attempted(db, work)
             if isinstance(result, Exception):
+                if not db.in_transaction:  # SQLite has given up all of it: the disk or the file is full
+                    raise result
                 db.execute("rollback to one")
             db.execute("release one")
             results.append(result)
@@ -135,6 +139,11 @@ def _attempted(db: sqlite3.Connection, work: Work) -> Any:
         return error
 
 
+def _is_nearly_full(db: sqlite3.Connection) -> bool:
+    pages, free, most = (db.execute(f"pragma {what}").fetchone()[0] for what in _PAGES)
+    return bool(pages - free > _FULL * most)
+
+
 def _settle(future: asyncio.Future[Any], result: Any) -> None:
     if future.done():  # cancelled
         return
@@ -151,15 +160,24 @@ class Database:
         self, path: Path, health: StoreHealth, clock: Callable[[], float], *, max_bytes: int = 1024**4
     ) -> None:
         self.path = path
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._migrations: dict[str, Sequence[str]] = {}
+        self._expiring: list[str] = []
+        self._swept = 0.0
+        self._ready = False
         self._guards = Guards(f"the database {path}", self._ping, health, clock)
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
 
-    def register(self, store: str, steps: Sequence[str]) -> None:
-        """The statements that make the tables of `store` what they are: numbered from 1, oldest first."""
+    def register(self, store: str, steps: Sequence[str], *, expiring: str = "") -> None:
+        """The statements that make the tables of `store` what they are: numbered from 1, oldest first.
+
+        `expiring`: one of these tables, with an integer key `id`, whose rows are forgotten some time after their time
+        `expires` (seconds since 1970, indexed); and before it, those that expire first, where the file gets full.
+        """
         self._migrations[store] = steps
+        if expiring:
+            self._expiring.append(expiring)
 
     def table(self, purpose: Purpose) -> Table:
         """The database, asked for `purpose`."""
@@ -171,9 +189,10 @@ class Database:
             await asyncio.to_thread(self.path.parent.mkdir, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(f"the database {self.path} cannot be made: {error.strerror}") from error
-        self._writer = _Thread("writer", self.path, writes=True)
-        self._reader = _Thread("reader", self.path, writes=False)
+        self._writer = _Thread("writer", self.path, self._make_room)
+        self._reader = _Thread("reader", self.path)
         await self.write(self._migrate, within=_START)
+        self._ready = True
 
     async def write(self, work: Callable[[sqlite3.Connection], T], *, within: float = _WITHIN) -> T:
         """What `work` returns, run on another thread, in a transaction. Raises StoreUnavailable."""
@@ -206,9 +225,25 @@ class Database:
     async def _ping(self) -> None:
         await self.write(lambda db: db.execute("update migrations set version = version where false"))
 
+    def _make_room(self, db: sqlite3.Connection) -> None:
+        now = time.time()
+        if not self._ready:
+            return
+        if now - self._swept >= _SWEEP:
+            self._swept = now
+            self._forget(db, now, _EXPIRED)
+        while _is_nearly_full(db) and self._forget(db, math.inf, _EVICTED):
+            pass
+
+    def _forget(self, db: sqlite3.Connection, until: float, most: int) -> int:
+        """Forget what expires until then, what expires first going first; gives the number of rows."""
+        some = "select id from {0} where expires <= ? order by expires limit ?"
+        forget = f"delete from {{0}} where id in ({some})"
+        return sum(db.execute(forget.format(table), (until, most)).rowcount for table in self._expiring)
+
     def _migrate(self, db: sqlite3.Connection) -> None:
         page = db.execute("pragma page_size").fetchone()[0]
-        db.execute(f"pragma max_page_count = {self._max_bytes // page}")
+        db.execute(f"pragma max_page_count = {self.max_bytes // page}")
         db.execute(_MIGRATIONS)
         for store, steps in self._migrations.items():
             row = db.execute("select version from migrations where store = ?", (store,)).fetchone()
@@ -228,6 +263,7 @@ class Table:
 
     def __init__(self, database: Database, guard: Guard) -> None:
         self.purpose = guard.purpose
+        self.max_bytes = database.max_bytes
         self._database = database
         self._guard = guard
 

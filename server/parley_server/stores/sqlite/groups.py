@@ -7,10 +7,9 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from parley_server.stores.groups import Member
-from parley_server.stores.sqlite.database import Table, is_nearly_full
+from parley_server.stores.sqlite.database import Table
 
 _PIECE = 500
-_SWEEP = 1.0  # seconds between two looks for what has expired
 
 STEPS = (
     "create table members (id integer primary key, grouped text not null, name blob not null, value blob not null,"
@@ -22,23 +21,17 @@ _PUT = (
     " on conflict (grouped, name) do update set value = excluded.value, expires = excluded.expires"
 )
 _READ = "select name, value, expires from members where grouped = ? and name > ? order by name limit ?"
-_FORGET = "delete from members where id in (select id from members where expires <= ? order by expires limit ?)"
 
 
 class SqliteGroups:
-    """Groups. `database.register("groups", STEPS)` comes first."""
+    """Groups. `database.register("groups", STEPS, expiring="members")` comes first."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._prefix = f"{table.purpose}:"
-        self._swept = 0.0
 
     async def put(self, group: str, name: bytes, value: bytes, ttl: float) -> None:
-        def put(db: sqlite3.Connection) -> None:
-            self._sweep(db)
-            db.execute(_PUT, (self._prefix + group, name, value, time.time() + ttl))
-
-        await self._table.write(put)
+        await self._table.write(lambda db: db.execute(_PUT, (self._prefix + group, name, value, time.time() + ttl)))
 
     async def remove(self, group: str, names: Sequence[bytes]) -> None:
         rows = [(self._prefix + group, name) for name in names]
@@ -57,16 +50,6 @@ class SqliteGroups:
             if len(rows) < _PIECE:
                 return
             after = rows[-1][0]
-
-    def _sweep(self, db: sqlite3.Connection) -> None:
-        """Forget what has expired and, where the file is nearly full, what expires first."""
-        now = time.time()
-        if now - self._swept < _SWEEP:
-            return
-        self._swept = now
-        db.execute(_FORGET, (now, 2 * _PIECE))
-        while is_nearly_full(db) and db.execute(_FORGET, (float("inf"), _PIECE)).rowcount:
-            pass
 
 
 def _piece(db: sqlite3.Connection, group: str, after: bytes) -> list[tuple[bytes, bytes, float]]:

@@ -6,10 +6,9 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 
-from parley_server.stores.sqlite.database import Table, is_nearly_full
+from parley_server.stores.sqlite.database import Table
 
-_PIECE = 500  # keys that are listed, and entries that are forgotten, at a time
-_SWEEP = 1.0  # seconds between two looks for what has expired
+_PIECE = 500  # keys that are listed at a time
 
 STEPS = (
     "create table entries (id integer primary key, key text not null unique, value blob not null,"
@@ -24,12 +23,11 @@ _GET = "select value from entries where key = ? and expires > ?"
 
 
 class SqliteKeyValue:
-    """A KeyValue. `database.register("values", STEPS)` comes first."""
+    """A KeyValue. `database.register("values", STEPS, expiring="entries")` comes first."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
         self._prefix = f"{table.purpose}:"
-        self._swept = 0.0
 
     async def get(self, key: str) -> bytes | None:
         return (await self.get_many([key]))[0]
@@ -41,17 +39,12 @@ class SqliteKeyValue:
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         name = self._prefix + key
 
-        def put(db: sqlite3.Connection) -> None:
-            self._sweep(db)
-            db.execute(_PUT, (name, value, time.time() + ttl))
-
-        await self._table.write(put)
+        await self._table.write(lambda db: db.execute(_PUT, (name, value, time.time() + ttl)))
 
     async def add(self, key: str, value: bytes, ttl: float) -> bytes | None:
         name = self._prefix + key
 
         def add(db: sqlite3.Connection) -> bytes | None:
-            self._sweep(db)
             there = _value(db, name)
             if there is None:
                 db.execute(_PUT, (name, value, time.time() + ttl))
@@ -97,18 +90,6 @@ class SqliteKeyValue:
             if len(rows) < _PIECE or not rows[-1][0].startswith(begin):
                 return
             after = rows[-1][0]
-
-    def _sweep(self, db: sqlite3.Connection) -> None:
-        """Forget what has expired and, where the file is nearly full, what expires first."""
-        now = time.time()
-        if now - self._swept < _SWEEP:
-            return
-        self._swept = now
-        forget = "delete from entries where id in (select id from entries where expires <= ? order by expires limit ?)"
-        db.execute(forget, (now, 2 * _PIECE))
-        while is_nearly_full(db):
-            if db.execute(forget, (float("inf"), _PIECE)).rowcount == 0:
-                return
 
 
 def _value(db: sqlite3.Connection, name: str) -> bytes | None:
