@@ -98,11 +98,12 @@ def build(settings: Config, bounds: Bounds | None = None) -> Stores:
 def _in_redis(
     settings: RedisSettings, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
 ) -> Stores:
+    # An extra: not there for everybody.
     from parley_server.stores.redis.counters import RedisCounters
     from parley_server.stores.redis.groups import RedisGroups
     from parley_server.stores.redis.keyvalue import RedisKeyValue
     from parley_server.stores.redis.messages import RedisMessages
-    from parley_server.stores.redis.server import RedisServer  # an extra: not there for everybody
+    from parley_server.stores.redis.server import RedisServer
     from parley_server.stores.redis.streams import RedisStreams
 
     server = RedisServer(settings, health)

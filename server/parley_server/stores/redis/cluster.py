@@ -20,7 +20,7 @@ from parley_server.stores.redis.opening import Address
 _SLOTS = 16384
 _REDIRECTS = 3  # rounds for keys that move while they are looked for
 _ASKED = 4  # nodes, beside the seeds, that are asked how the cluster stands
-_KEYLESS = frozenset({"PING", "PUBLISH", "TIME"})
+_KEYLESS = frozenset({"PING", "TIME"})  # not PUBLISH: messages to a channel stay in order over one node
 
 
 def slot_of(command: Command) -> int | None:

@@ -41,6 +41,7 @@ _SWEEP = 1.0  # seconds between two looks for what has expired
 _FULL = 0.9  # share of the file's limit above which what expires first is forgotten
 _EXPIRED, _EVICTED = 5000, 50  # rows of a table that are forgotten at a time
 _PAGES = ("page_count", "freelist_count", "max_page_count")
+_FORGET = "delete from {0} where id in (select id from {0} where expires <= ? order by expires limit ?)"
 _MIGRATIONS = "create table if not exists migrations (store text primary key, version integer not null) strict"
 
 
@@ -237,9 +238,7 @@ class Database:
 
     def _forget(self, db: sqlite3.Connection, until: float, most: int) -> int:
         """Forget what expires until then, what expires first going first; gives the number of rows."""
-        some = "select id from {0} where expires <= ? order by expires limit ?"
-        forget = f"delete from {{0}} where id in ({some})"
-        return sum(db.execute(forget.format(table), (until, most)).rowcount for table in self._expiring)
+        return sum(db.execute(_FORGET.format(table), (until, most)).rowcount for table in self._expiring)
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         page = db.execute("pragma page_size").fetchone()[0]
