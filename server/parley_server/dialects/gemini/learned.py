@@ -23,23 +23,29 @@ class Chunk:
         self._before = before
         self._between = between
         self._counts = counts.translate(None, _DIGITS)
-        self._like = counts.translate(_LIKE)  # as long as numbers have as many digits, which is sooner seen
+        self._like = counts.translate(_LIKE)
 
     def cut(self, frames: Sequence[bytes], start: int) -> tuple[int, bytes]:
         """See `learned.Shape`."""
         before, between, like = self._before, self._between, self._like
-        first, length = len(before), len(between)
+        first, behind = len(before), -len(like)
+        last = behind - len(between)
         texts: list[bytes] = []
         for frame in frames[start:] if start else frames:
-            last = frame.find(between, first)
-            if last < 0 or not frame.startswith(before):
+            if not frame.startswith(before):
                 break
-            counts = frame[last + length :]
-            if counts.translate(_LIKE) != like:
-                if counts.translate(None, _DIGITS) != self._counts:
-                    break
-                self._like = like = counts.translate(_LIKE)
-            texts.append(frame[first:last])
+            if frame[behind:].translate(_LIKE) == like and frame[last:behind] == between:
+                texts.append(frame[first:last])
+                continue
+            # Then numbers have more digits, or it is something else.
+            end = frame.find(between, first)
+            counts = frame[end + len(between) :]
+            if end < 0 or counts.translate(None, _DIGITS) != self._counts:
+                break
+            texts.append(frame[first:end])
+            self._like = like = counts.translate(_LIKE)
+            behind = -len(like)
+            last = behind - len(between)
         return len(texts), BETWEEN.join(texts)
 
     def counts(self, frame: bytes) -> Any:

@@ -59,7 +59,12 @@ class ChunkDecoder:
                     known, words = run(self._shape, frames, at)
                     if known:
                         at += known
-                        self._known(words, self._shape, frames[at - 1])
+                        self._writer.append(self._growing, "text", words)
+                        self._ruler.add(words)  # type: ignore[union-attr]  # a text that grows is measured
+                        self._unread += len(words)
+                        if self._unread >= _COUNT_EVERY:
+                            self._unread = 0
+                            self._counts = self._shape.counts(frames[at - 1]) or self._counts
                         continue
                 self._frame(frames[at])
                 at += 1
@@ -68,15 +73,6 @@ class ChunkDecoder:
             return self._writer.take()
         except answers.NONSENSE as error:
             raise ProtocolError("a chunk of the provider is not of its protocol") from error
-
-    def _known(self, words: str, shape: Chunk, last: bytes) -> None:
-        """Take in the words of chunks of a known shape, of which `last` is the last."""
-        self._writer.append(self._growing, "text", words)
-        self._ruler.add(words)  # type: ignore[union-attr]  # a text that grows is measured
-        self._unread += len(words)
-        if self._unread >= _COUNT_EVERY:
-            self._unread = 0
-            self._counts = shape.counts(last) or self._counts
 
     def _frame(self, frame: bytes) -> None:
         if frame == b"[DONE]":
