@@ -172,6 +172,7 @@ class Gateway:
                 self._certificates.replace(*tls.pem())
             if settings.log != self.settings.log:
                 telemetry.log_to_stderr(settings.log.level, settings.log.format)
+            self.stores.health.follow(settings.redis.on_failure.modes(), settings.redis.replicas)
             self.settings = settings
             task = asyncio.create_task(old.retire())
             self._retiring[task] = old

@@ -37,7 +37,7 @@ NEEDS_RESTART = (
     "resume.total_bytes",
     "storage.path",
     "storage.max_bytes",
-    *(f"redis.{name}" for name in RedisSettings.model_fields),
+    *(f"redis.{name}" for name in RedisSettings.model_fields if name not in ("replicas", "on_failure")),
 )
 """Settings that sockets, servers and exporters are made with: they stay what they were at start."""
 

@@ -17,12 +17,16 @@ class Clock:
 
 
 def test_modes_are_those_of_the_settings() -> None:
-    health = StoreHealth(OnFailure(cache="closed").modes(), 4, Clock())
-    assert health.mode("cache") == "closed"
+    health = StoreHealth(OnFailure(resume="closed").modes(), 4, Clock())
+    assert health.mode("cache") == "open"
     assert health.mode("limits") == "local"
     assert health.mode("idempotency") == "closed"
-    assert health.mode("resume") == "degraded"
+    assert health.mode("resume") == "closed"
     assert health.share == 0.25
+    health.follow(OnFailure(limits="open").modes(), 10)
+    assert health.mode("limits") == "open"
+    assert health.mode("resume") == "degraded"
+    assert health.share == 0.1
 
 
 def test_a_long_outage_is_told_of_twice_a_minute() -> None:

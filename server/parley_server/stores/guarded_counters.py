@@ -19,7 +19,7 @@ class GuardedCounters:
         self._shared = shared
         self._local = local
         self._health = health
-        self._shares: dict[tuple[Limit, ...], tuple[Limit, ...]] = {}
+        self._shares: dict[tuple[float, tuple[Limit, ...]], tuple[Limit, ...]] = {}
 
     async def take(self, group: str, limits: Sequence[Limit], calls: Sequence[Sequence[int]]) -> Decision:
         try:
@@ -51,10 +51,11 @@ class GuardedCounters:
         await self._local.aclose()
 
     def _share(self, limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        share = self._shares.get(limits)
+        key = self._health.share, limits
+        share = self._shares.get(key)
         if share is None:
             if len(self._shares) >= _MOST:
                 self._shares.clear()
             share = tuple(Limit(limit.name, limit.rule.scaled(self._health.share)) for limit in limits)
-            self._shares[limits] = share
+            self._shares[key] = share
         return share

@@ -44,13 +44,19 @@ class StoreHealth:
     """What is wrong now, by purpose."""
 
     def __init__(self, modes: Mapping[Purpose, Mode], replicas: int, clock: Callable[[], float]) -> None:
-        self.share = 1 / replicas
+        self.share = 1.0
         """The part of a shared limit that each gateway may use where the limit is kept locally."""
         self.failures = 0
         """Requests to stores that came to nothing, ever."""
-        self._modes = dict(modes)
+        self._modes = modes
         self._clock = clock
         self._troubles: dict[Purpose, _Trouble] = {}
+        self.follow(modes, replicas)
+
+    def follow(self, modes: Mapping[Purpose, Mode], replicas: int) -> None:
+        """Other settings hold from now on."""
+        self._modes = modes
+        self.share = 1 / replicas
 
     def mode(self, purpose: Purpose) -> Mode:
         """What is to happen where the store for `purpose` is unavailable."""

@@ -66,9 +66,7 @@ class RedisTls(Section):
 class OnFailure(Section):
     """What happens while a store cannot be asked, by what it is for."""
 
-    cache: Literal["open", "closed"] = Field(
-        "open", description="Calls go on without the cache, or are refused if they wanted it."
-    )
+    cache: Literal["open"] = Field("open", description="Calls go on with what this gateway has cached itself.")
     limits: Literal["local", "closed", "open"] = Field(
         "local",
         description="Each gateway keeps the limit divided by `replicas`, or refuses calls, or lets all through.",
@@ -86,7 +84,10 @@ class OnFailure(Section):
 
 
 class RedisSettings(Section):
-    """A Redis-compatible server, version 6.2 or later, that several gateways share. Read at start only."""
+    """A Redis-compatible server, version 6.2 or later, that several gateways share.
+
+    All but `replicas` and `on_failure` is read at start only.
+    """
 
     url: Annotated[str, AfterValidator(_url)] | None = Field(
         None, description=f"Where it is: {_FORMS}; rediss for TLS. Unset: nothing is shared."

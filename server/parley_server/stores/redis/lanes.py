@@ -113,19 +113,22 @@ class Lanes:
                     continue
                 if self._pending:
                     self._wake()
+                hopeless = True  # nor will those fare better who wait
                 try:
                     if connection is not None and (not connection.is_connected or await connection.can_read()):
                         await connection.disconnect(nowait=True)  # the other side has closed it
                         connection = None
                     if connection is None:
                         connection = await self._connect()
+                    hopeless = False
                     async with asyncio.timeout(self._timeout):
                         begun = self._clock()
                         stays = await _exchange(connection, batch)
                         self._took(self._clock() - begun)
                 except Exception as error:
                     _fail(batch, error)
-                    self._fail(error)  # what has waited behind it has waited long enough
+                    if hopeless or isinstance(error, TimeoutError):
+                        self._fail(error)
                     stays = False
                 except BaseException:
                     _fail(batch, ConnectionError("closed"))
