@@ -161,7 +161,7 @@ class Gateway:
                 return
             old, self._assembly = self._assembly, fresh
             fresh.inherit(old)
-            caching.adapt(self.answers, settings)
+            caching.adapt(self.answers, settings, self.stores)
             self._revision += 1
             self._refused = False
             # Nothing is awaited between these: no call sees half of each configuration.
@@ -251,6 +251,7 @@ class Gateway:
         for built in (*retiring.values(), self._assembly):
             await built.aclose()
         await self.answers.aclose()
+        await self._assembly.settle()
         await self.stores.aclose()
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_TIMEOUT)
         if self._admin is not None:

@@ -48,7 +48,7 @@ from parley_server.pipeline.prefill import Prefill, takes_prefill
 from parley_server.pipeline.recover import Recover
 from parley_server.pipeline.retry import Retry, RetryBudget, RetryPolicy
 from parley_server.pipeline.router import Router
-from parley_server.pipeline.shared import Join, Keyed, Memory, SharePolicy
+from parley_server.pipeline.shared import Claims, Join, Keyed, Memory, SharePolicy
 from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
 from parley_server.pipeline.trace_attempt import TraceAttempt
@@ -68,6 +68,7 @@ from parley_server.transports.mock import MockTransport
 
 _PROBE_TIMEOUT = 1.0
 _LISTING_TIMEOUT = 5.0
+_LATE = 60.0  # seconds that the end of a call may take, after its deadline
 _STACKS = 1024
 _TARGETS = 8 * _STACKS
 
@@ -99,7 +100,7 @@ class Assembly:
         self._tracer = tracer
         self.catalog = catalog or Catalog.load(settings.catalog.overlay.rows())
         self._healths: dict[str, TargetHealth] = {}
-        self._memory = Memory(self._share(), time.monotonic)
+        self._memory = Memory(self._share(), time.monotonic, self._claims())
         self._callers = None if settings.callers is None else known_callers(settings.callers)
         self._answers = answers or caching.build(settings, stores)
         self._race, races = hedges(settings.hedging, settings.routes)
@@ -166,6 +167,8 @@ class Assembly:
     def inherit(self, before: Assembly) -> None:
         """Take over what `before` remembers of targets whose providers and policies are the same."""
         self._memory.policy = self._share()
+        if self._memory.claims is not None:
+            self._memory.claims.lasts = self._longest_call()
         for name, health in before._healths.items():
             provider = name.partition("/")[0]
             if provider in self.members and self.members[provider] is before.members.get(provider):
@@ -184,6 +187,11 @@ class Assembly:
         members, self.members = self.members, {}
         for member in members.values():
             await member.leave()
+
+    async def settle(self) -> None:
+        """Tell other gateways what came of calls with idempotency keys, within a moment."""
+        if self._memory.claims is not None:
+            await self._memory.claims.aclose()
 
     async def _rest(self) -> None:
         for task in self._tasks:
@@ -246,6 +254,23 @@ class Assembly:
     def remembered_bytes(self) -> int:
         """What is kept of answers for their idempotency keys."""
         return self._memory.size
+
+    def _claims(self) -> Claims | None:
+        """The idempotency keys of all gateways; None if there is only this one."""
+        stores = self.stores
+        if not stores.shared:
+            return None
+        return Claims(
+            stores.keyvalue("idempotency"),
+            stores.presence,
+            stores.seals,
+            time.monotonic,
+            lasts=self._longest_call(),
+            refuses=stores.health.mode("idempotency") == "closed",
+        )
+
+    def _longest_call(self) -> float:
+        return self.settings.server.max_deadline + _LATE
 
     def _share(self) -> SharePolicy:
         return SharePolicy(self.settings.idempotency.window, self.settings.idempotency.max_bytes)

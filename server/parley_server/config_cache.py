@@ -69,8 +69,8 @@ class Cache(Section):
 
     keys: tuple[SecretRef, ...] = Field(
         (),
-        description="Keys that answers are sealed with in a shared store: 32 bytes in base64 or hexadecimal each. The "
-        "first seals, all open.",
+        description="Keys that everything of answers is sealed with in a shared store: 32 bytes in base64 or "
+        "hexadecimal each. The first seals, all open.",
     )
     secret: SecretRef = Field(
         NO_SECRET,

@@ -8,6 +8,7 @@ await stores.aclose()
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from parley_server.stores.memory.groups import MemoryGroups
 from parley_server.stores.memory.keyvalue import MemoryKeyValue, MemoryMessages
 from parley_server.stores.memory.streams import MemoryStreams
 from parley_server.stores.presence import Presence
+from parley_server.stores.sealing import Seals
 from parley_server.stores.settings import RedisSettings
 from parley_server.stores.sqlite import counters, groups, keyvalue, messages
 from parley_server.stores.sqlite import streams as copies
@@ -38,16 +40,19 @@ from parley_server.stores.streams import Bounds, StreamStore
 class Stores:
     """Everything that outlives a call. Each purpose has keys and channels of its own.
 
-    `presence`: this gateway among those that share the stores.
+    `presence`: this gateway among those that share the stores. `seals`: for what answers say. `shared`: whether they
+    outlive the process.
     """
 
     health: StoreHealth
     presence: Presence
+    seals: Seals
     keyvalue: Callable[[Purpose], KeyValue]
     messages: Callable[[Purpose], Messages]
     groups: Callable[[Purpose], Groups]
     counters: Counters
     streams: StreamStore
+    shared: bool = True
     opened: tuple[Callable[[], Awaitable[None]], ...] = ()
     closed: tuple[Callable[[], Awaitable[None]], ...] = ()
 
@@ -75,10 +80,14 @@ def build(settings: Config, bounds: Bounds | None = None) -> Stores:
     health = StoreHealth(redis.on_failure.modes(), redis.replicas, time.monotonic)
     streams = MemoryStreams(bounds)
     gateway = str(ULID()).lower()
+    shared = redis.url is not None or settings.storage.path is not None
+    seals = Seals(settings.cache.hash_secret() or (b"" if shared else os.urandom(32)), settings.cache.sealing_keys())
     if redis.url is not None:
-        return _in_redis(redis, health, gateway, streams, bounds.window)
+        return _in_redis(redis, health, gateway, seals, streams, bounds.window)
     if settings.storage.path is not None:
-        return _in_file(settings.storage.path, settings.storage.max_bytes, health, gateway, streams, bounds.window)
+        return _in_file(
+            settings.storage.path, settings.storage.max_bytes, health, gateway, seals, streams, bounds.window
+        )
     values = {purpose: MemoryKeyValue(time.monotonic) for purpose in PURPOSES}
     told = {purpose: MemoryMessages() for purpose in PURPOSES}
     grouped = {purpose: MemoryGroups(time.monotonic) for purpose in PURPOSES}
@@ -86,17 +95,19 @@ def build(settings: Config, bounds: Bounds | None = None) -> Stores:
     return Stores(
         health,
         presence,
+        seals,
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
         MemoryCounters(time.monotonic),
         streams,
+        shared=False,
         closed=(streams.aclose,),
     )
 
 
 def _in_redis(
-    settings: RedisSettings, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
+    settings: RedisSettings, health: StoreHealth, gateway: str, seals: Seals, streams: MemoryStreams, window: float
 ) -> Stores:
     # An extra: not there for everybody.
     from parley_server.stores.redis.counters import RedisCounters
@@ -112,10 +123,11 @@ def _in_redis(
     grouped = {purpose: RedisGroups(server.redis(purpose)) for purpose in PURPOSES}
     presence = Presence(values["resume"], gateway, time.monotonic)
     counted = GuardedCounters(RedisCounters(server.redis("limits")), MemoryCounters(time.monotonic), health)
-    copied = CopiedStreams(streams, RedisStreams(server.redis("resume"), presence, window=window))
+    copied = CopiedStreams(streams, RedisStreams(server.redis("resume"), presence, seals, window=window))
     return Stores(
         health,
         presence,
+        seals,
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,
@@ -127,7 +139,7 @@ def _in_redis(
 
 
 def _in_file(
-    path: Path, max_bytes: int, health: StoreHealth, gateway: str, streams: MemoryStreams, window: float
+    path: Path, max_bytes: int, health: StoreHealth, gateway: str, seals: Seals, streams: MemoryStreams, window: float
 ) -> Stores:
     database = Database(path, health, time.monotonic, max_bytes=max_bytes)
     database.register("values", keyvalue.STEPS, expiring="entries")
@@ -141,10 +153,11 @@ def _in_file(
     grouped = {purpose: groups.SqliteGroups(database.table(purpose)) for purpose in PURPOSES}
     presence = Presence(values["resume"], gateway, time.monotonic)
     counted = GuardedCounters(counters.SqliteCounters(database.table("limits")), MemoryCounters(time.monotonic), health)
-    copied = CopiedStreams(streams, copies.SqliteStreams(database.table("resume"), presence, window=window))
+    copied = CopiedStreams(streams, copies.SqliteStreams(database.table("resume"), presence, seals, window=window))
     return Stores(
         health,
         presence,
+        seals,
         values.__getitem__,
         told.__getitem__,
         grouped.__getitem__,

@@ -13,8 +13,9 @@ from parley_server.stores.copied_streams import CopiedStreams
 from parley_server.stores.keyvalue import StoreUnavailable
 from parley_server.stores.memory.keyvalue import MemoryKeyValue
 from parley_server.stores.memory.streams import MemoryStreams
-from parley_server.stores.packed_events import packed, unpacked
+from parley_server.stores.packed_events import packed, packed_ending, unpacked, unpacked_ending
 from parley_server.stores.presence import LEASE, Presence
+from parley_server.stores.sealing import Seals
 from parley_server.stores.streams import (
     Bounds,
     Change,
@@ -345,16 +346,24 @@ async def test_nobody_is_given_up_for_an_outage_of_the_store() -> None:
 
 @given(st.lists(st.binary(max_size=300), max_size=30), st.integers(1, 1000), st.integers(0, 40))
 def test_packed_events_are_unpacked(data: list[bytes], most: int, after: int) -> None:
+    seals = Seals(b"secret")
     all_of_them = [Event(number * 2, one) for number, one in enumerate(data, 1)]
-    pieces = list(packed(all_of_them, most))
+    pieces = [(sequence, piece) for sequence, _, piece in packed(seals, "key", all_of_them, most)]
     assert [sequence for sequence, _ in pieces] == sorted({sequence for sequence, _ in pieces})
-    assert unpacked([piece for _, piece in pieces], after) == [one for one in all_of_them if one.sequence > after]
-    doubled = [piece for _, piece in pieces for _ in range(2)]
-    assert unpacked(doubled, after) == [one for one in all_of_them if one.sequence > after]
+    rest = [one for one in all_of_them if one.sequence > after]
+    assert unpacked(seals, "key", pieces, after) == rest
+    assert unpacked(seals, "key", [piece for piece in pieces for _ in range(2)], after) == rest
 
 
-def test_torn_pieces_are_refused() -> None:
-    [(_, piece)] = packed([Event(1, b"abc")], 100)
-    for cut in range(1, len(piece)):
-        with pytest.raises(ValueError, match="ends within"):
-            unpacked([piece[:cut]], 0)
+def test_pieces_that_belong_elsewhere_are_not_kept() -> None:
+    seals, other = Seals(b"", [bytes(32)]), Seals(b"", [bytes([1] * 32)])
+    pieces = [(last, piece) for last, _, piece in packed(seals, "key", [Event(1, b"abc"), Event(2, b"def")], 1)]
+    moved = [(1, pieces[1][1])]
+    for reader, key, some in ((seals, "other", pieces), (seals, "key", moved), (other, "key", pieces)):
+        with pytest.raises(StreamExpired):
+            unpacked(reader, key, some, 0)
+    status, usage = packed_ending(seals, "key", DONE)
+    assert unpacked_ending(seals, "key", status, usage) == DONE
+    assert DONE.status not in status
+    with pytest.raises(StreamExpired):
+        unpacked_ending(seals, "key", usage, status)

@@ -12,12 +12,13 @@ from parley_server.core.context import Context
 from parley_server.core.reply import Batch
 from parley_server.core.service import Service
 from parley_server.core.target import Target
-from parley_server.pipeline.cache import Answers, Cache, CachePolicy, Keys, Policies, Seals
+from parley_server.pipeline.cache import Answers, Cache, CachePolicy, Keys, Policies
 from parley_server.pipeline.cache import Target as CacheTarget
 from parley_server.pipeline.cache.near import Near
 from parley_server.pipeline.meter import Meter
 from parley_server.pipeline.shared import Join, Memory, SharePolicy
 from parley_server.stores.memory.keyvalue import MemoryMessages
+from parley_server.stores.sealing import Seals
 from tests.fakes import Step, Upstream, chat, completed, context, delta, opened, started
 
 PRICE = v1.ModelPricing(input_nano_usd=10**9, output_nano_usd=10**9)

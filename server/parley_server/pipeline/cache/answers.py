@@ -16,9 +16,9 @@ from parley_server.pipeline.cache.keys import Keys
 from parley_server.pipeline.cache.lease import Lease
 from parley_server.pipeline.cache.memory import Memory
 from parley_server.pipeline.cache.purges import Purge, Purges, next_revision, numbered
-from parley_server.pipeline.cache.sealing import Seals
 from parley_server.pipeline.cache.store import Claim, SharedAnswers
 from parley_server.stores.keyvalue import KeyValue, Messages, StoreUnavailable
+from parley_server.stores.sealing import Seals
 
 _LAST = 1.0  # seconds that what is under way gets at the end
 _MOST_WAITING = 1000  # things done in the background at a time; more are left out
@@ -61,12 +61,12 @@ class Answers:
         if self._shared is not None:
             self._attending = asyncio.create_task(self._bulletin.attend())
 
-    def adapt(self, keys: Keys, max_bytes: int, seals: Seals) -> None:
+    def adapt(self, keys: Keys, max_bytes: int) -> None:
         """Go on with other settings."""
         self.keys = keys
         self.memory.max_bytes = max_bytes
         if self._shared is not None:
-            self._shared.keys, self._shared.seals = keys, seals
+            self._shared.keys = keys
 
     def local(self, key: bytes) -> Entry | None:
         """What is in memory and of any use, be it past its time."""

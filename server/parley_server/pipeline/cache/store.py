@@ -12,8 +12,8 @@ from parley_server.pipeline.cache.entry import Entry
 from parley_server.pipeline.cache.keys import Keys
 from parley_server.pipeline.cache.lease import LASTS, Lease, Spawn
 from parley_server.pipeline.cache.purges import Purge, Purges
-from parley_server.pipeline.cache.sealing import Seals
 from parley_server.stores.keyvalue import KeyValue, StoreUnavailable
+from parley_server.stores.sealing import Seals
 
 _ANSWERS = "a/"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25  # seconds between two looks at a lease

@@ -7,21 +7,32 @@ with a deadline of its own and free to go; the last one who goes ends it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from typing import Any
 
 from parley import v1
 from parley_server.core.context import Context
-from parley_server.core.errors import GatewayError, IdempotencyKeyReused, IdempotentRequestInProgress, Violation
+from parley_server.core.errors import (
+    GatewayError,
+    IdempotencyKeyReused,
+    IdempotentRequestInProgress,
+    StateUnavailable,
+    Violation,
+)
 from parley_server.core.reply import Reply
 from parley_server.core.service import AnyRequest, Layer, Service
 from parley_server.pipeline.shared.call import SharedCall
+from parley_server.pipeline.shared.claims import Claim, Claims
 from parley_server.pipeline.shared.memory import Key, Memory, Remembered, SharePolicy, replayed
+from parley_server.pipeline.shared.records import Begun
+from parley_server.stores.keyvalue import StoreUnavailable
 
-__all__ = ["Join", "Keyed", "Memory", "SharePolicy"]
+__all__ = ["Claims", "Join", "Keyed", "Memory", "SharePolicy"]
 
 _LATER = 1.0  # seconds until a call that cannot be joined may be over
+_FIRST_LOOK, _LONGEST_LOOK = 0.02, 0.25  # seconds between two looks at a call that another gateway makes
 _NOT_ASKED = ("idempotency_key", "metadata", "end_user_id")  # what does not change an answer
 
 
@@ -29,7 +40,8 @@ class Keyed:
     """Gives calls with the same idempotency key one answer.
 
     Keys belong to `ctx.caller`. A call that fails frees its key, unless content was sent already: then whoever comes
-    with it gets that content and the same error.
+    with it gets that content and the same error. Where gateways share a store a key counts for all of them; whoever
+    comes to another one waits for the answer as a whole.
 
     `around`: a layer that also sees those calls which may outlast the caller who began them.
     """
@@ -51,26 +63,60 @@ class Keyed:
     async def _keyed(self, inner: Service, request: AnyRequest, ctx: Context) -> Reply[Any]:
         memory, digest = self._memory, _digest(request)
         key = (ctx.caller, request.idempotency_key)
-        while (call := memory.running.get(key)) is not None:
-            _check(call, digest)
-            if not call.abandoned:
-                if call.lost:
-                    raise _in_progress(call)
-                ctx.warnings.append(_replays(call.ctx.response_id))
-                return await call.attended(ctx)
-            await call.ended()  # so that no two calls for one key are ever under way
-        if (done := memory.finished(key)) is not None:
-            _check(done, digest)
-            ctx.warnings.append(_replays(done.response_id))
-            return replayed(done, ctx)
-        call = SharedCall(inner, request, ctx, digest, memory, lambda over: self._over(key, over))
+        pause = _FIRST_LOOK
+        while True:
+            if (call := memory.running.get(key)) is not None:
+                _check(call, digest)
+                if not call.abandoned:
+                    if call.lost:
+                        raise _in_progress(call.ctx.response_id)
+                    ctx.warnings.append(_replays(call.ctx.response_id))
+                    return await call.attended(ctx)
+                await call.ended()  # so that no two calls for one key are ever under way
+                continue
+            there: Claim | Begun | Remembered | None = memory.finished(key)
+            if there is None and memory.claims is not None:
+                there = await _taken(memory.claims, key, digest, ctx)
+                if there is None and key in memory.running:  # begun meanwhile, without a claim
+                    continue
+            if there is None or isinstance(there, Claim):
+                break
+            _check(there, digest)
+            if isinstance(there, Remembered):
+                ctx.warnings.append(_replays(there.response_id))
+                return replayed(there, ctx)
+            if there.lost:
+                raise _in_progress(there.response_id)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_LOOK)
+        claim = there
+        call = SharedCall(inner, request, ctx, digest, memory, lambda over: self._over(key, over, claim))
         memory.running[key] = call
         return await call.attended(ctx, leads=True)
 
-    def _over(self, key: Key, call: SharedCall) -> None:
-        del self._memory.running[key]
-        if not call.abandoned and not call.lost:
-            self._memory.remember(key, call)
+    def _over(self, key: Key, call: SharedCall, claim: Claim | None) -> None:
+        memory = self._memory
+        del memory.running[key]
+        answer = None if call.abandoned or call.lost else memory.outcome(call)
+        fits = answer is not None and memory.fits(answer)
+        if answer is not None and fits:
+            memory.remember(key, answer)
+        if claim is not None and memory.claims is not None:
+            lost = not call.abandoned and (call.lost or (answer is not None and not fits))
+            memory.claims.settle(claim, answer if fits else None, memory.policy.window, lost=lost)
+
+
+async def _taken(claims: Claims, key: Key, digest: bytes, ctx: Context) -> Claim | Begun | Remembered | None:
+    """What `claims` has to say of a key; None if it cannot be asked, and the call may be made all the same."""
+    try:
+        return await claims.take(key, digest, ctx.response_id)
+    except StoreUnavailable as error:
+        if not claims.refuses:
+            return None
+        raise StateUnavailable(
+            "it cannot be told now whether the call with this idempotency key was made already, so it is not made",
+            retry_after=_LATER,
+        ) from error
 
 
 class Join:
@@ -137,18 +183,18 @@ def _gone(running: dict[Key, SharedCall], key: Key, call: SharedCall) -> None:
         del running[key]
 
 
-def _check(call: SharedCall | Remembered, digest: bytes) -> None:
+def _check(call: SharedCall | Begun | Remembered, digest: bytes) -> None:
     if call.digest != digest:
         description = "the key was used for another request"
         violation = Violation("idempotency_key", description, "IDEMPOTENCY_KEY_REUSED")
         raise IdempotencyKeyReused(f"idempotency_key: {description}", violations=[violation])
 
 
-def _in_progress(call: SharedCall) -> IdempotentRequestInProgress:
+def _in_progress(response_id: str) -> IdempotentRequestInProgress:
     return IdempotentRequestInProgress(
-        f"{call.ctx.response_id} has the same idempotency key and is under way; it is too long to be joined",
+        f"{response_id} has the same idempotency key and is under way; it is too long to be joined",
         retry_after=_LATER,
-        facts={"responseId": call.ctx.response_id},
+        facts={"responseId": response_id},
     )
 
 

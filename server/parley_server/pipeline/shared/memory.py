@@ -15,6 +15,7 @@ from parley_server.pipeline.shared.answers import again, own
 
 if TYPE_CHECKING:
     from parley_server.pipeline.shared.call import SharedCall
+    from parley_server.pipeline.shared.claims import Claims
 
 _OVERHEAD = 200  # bytes that an object takes beside its content, roughly
 _SHARE = 4  # one answer gets a quarter of the memory at most
@@ -52,10 +53,14 @@ class Remembered:
 
 
 class Memory:
-    """Calls under way and answers remembered. It outlives the stacks that use it."""
+    """Calls under way and answers remembered. It outlives the stacks that use it.
 
-    def __init__(self, policy: SharePolicy, clock: Callable[[], float]) -> None:
+    `claims`: what other gateways know of keys; None if there are none.
+    """
+
+    def __init__(self, policy: SharePolicy, clock: Callable[[], float], claims: Claims | None = None) -> None:
         self.policy = policy
+        self.claims = claims
         self.running: dict[Key, SharedCall] = {}
         self._clock = clock
         self._finished: OrderedDict[Key, Remembered] = OrderedDict()  # by their end, and so by when they expire
@@ -73,16 +78,22 @@ class Memory:
             self._forget()
         return self._finished.get(key)
 
-    def remember(self, key: Key, call: SharedCall) -> None:
-        """Keep what came of a call."""
+    def outcome(self, call: SharedCall) -> Remembered | None:
+        """What came of a call; None if there is nothing that its callers have seen."""
         response = call.whole()
         if response is None:
-            return
-        data = response.SerializeToString()
-        until = self._clock() + self.policy.window
+            return None
+        data, until = response.SerializeToString(), self._clock() + self.policy.window
         warnings = tuple(call.ctx.warnings)
-        entry = Remembered(call.digest, call.ctx.response_id, type(response), data, warnings, call.error, until)
-        if entry.size * _SHARE <= self.policy.max_bytes and self.take(entry.size):
+        return Remembered(call.digest, call.ctx.response_id, type(response), data, warnings, call.error, until)
+
+    def fits(self, entry: Remembered) -> bool:
+        """Whether one answer may take so much."""
+        return entry.size * _SHARE <= self.policy.max_bytes
+
+    def remember(self, key: Key, entry: Remembered) -> None:
+        """Keep what came of a call."""
+        if self.take(entry.size):
             self._finished[key] = entry
 
     def take(self, size: int) -> bool:
@@ -90,7 +101,9 @@ class Memory:
         while self._bytes + size > self.policy.max_bytes:
             if not self._finished:
                 return False
-            self._forget()
+            key = self._forget()
+            if self.claims is not None:
+                self.claims.forget(key)
         self._bytes += size
         return True
 
@@ -98,8 +111,10 @@ class Memory:
         """So many bytes are not needed any more."""
         self._bytes -= size
 
-    def _forget(self) -> None:
-        self._bytes -= self._finished.popitem(last=False)[1].size
+    def _forget(self) -> Key:
+        key, entry = self._finished.popitem(last=False)
+        self._bytes -= entry.size
+        return key
 
 
 def replayed(done: Remembered, ctx: Context) -> Reply[Any]:

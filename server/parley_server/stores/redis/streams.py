@@ -13,17 +13,17 @@ from contextlib import aclosing
 from typing import Any
 
 from parley_server.stores.keyvalue import StoreUnavailable
-from parley_server.stores.packed_events import packed, unpacked
+from parley_server.stores.packed_events import packed, packed_ending, unpacked, unpacked_ending
 from parley_server.stores.presence import Presence
 from parley_server.stores.redis.connection import Redis, Script
 from parley_server.stores.redis.lanes import Argument
+from parley_server.stores.sealing import Seals
 from parley_server.stores.streams import (
     READER,
     REMEMBERED,
     UNTOUCHED,
     Change,
     Copied,
-    Ending,
     Slice,
     State,
     StreamExpired,
@@ -37,7 +37,7 @@ _MISSING, _NOBODY = -2, -1
 _UNKNOWN, _EXPIRED = 0, 1
 
 # KEYS: hash, events, readers. ARGV: whole, owner, how long it lives while it runs, newest dropped sequence, ended,
-# status, usage, window, how long it is remembered, what channels begin with, name; then sequence and data by entry.
+# status, usage, window, how long it is remembered, what channels begin with, name; then sequence, size, data by entry.
 _WRITE = Script("""
 local state, log, readers = KEYS[1], KEYS[2], KEYS[3]
 local last = redis.call('HGET', state, 'last')
@@ -47,10 +47,10 @@ if not last then
     redis.call('HSET', state, 'owner', ARGV[2])
 end
 last = tonumber(last)
-for i = 12, #ARGV, 2 do
+for i = 12, #ARGV, 3 do
     local sequence = tonumber(ARGV[i])
     if sequence > last then
-        redis.call('XADD', log, ARGV[i] .. '-0', 'd', ARGV[i + 1])
+        redis.call('XADD', log, ARGV[i] .. '-0', 's', ARGV[i + 1], 'd', ARGV[i + 2])
         last = sequence
     end
 end
@@ -99,8 +99,8 @@ while reached < last and size < tonumber(ARGV[2]) do
     local some = redis.call('XRANGE', log, from, '+', 'COUNT', ARGV[3])
     if #some == 0 then return {1} end
     for _, entry in ipairs(some) do
-        pieces[#pieces + 1] = entry[2][2]
-        size = size + #entry[2][2]
+        pieces[#pieces + 1] = {entry[1], entry[2][4]}
+        size = size + entry[2][2]
         reached = tonumber(string.match(entry[1], '^%d+'))
         if size >= tonumber(ARGV[2]) then break end
     end
@@ -139,9 +139,10 @@ end
 class RedisStreams:
     """A StreamCopies. `presence`: who is there, and what this gateway is called. `window`: seconds."""
 
-    def __init__(self, redis: Redis, presence: Presence, *, window: float) -> None:
+    def __init__(self, redis: Redis, presence: Presence, seals: Seals, *, window: float) -> None:
         self._redis = redis
         self._presence = presence
+        self._seals = seals
         self._window = window
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -157,22 +158,21 @@ class RedisStreams:
 
     async def _write(self, change: Change) -> Copied:
         name = _name(change.key)
-        ending = change.ending or Ending()
+        ending = (b"", b"") if change.ending is None else packed_ending(self._seals, change.key, change.ending)
         arguments: list[Argument] = [
             int(change.whole),
             self._presence.gateway,
             _milliseconds(self._window + UNTOUCHED),
             change.dropped,
             int(change.ending is not None),
-            ending.status,
-            ending.usage,
+            *ending,
             _milliseconds(self._window),
             _milliseconds(REMEMBERED),
             self._channel(""),
             name,
         ]
-        for sequence, data in packed(change.events, _PIECE):
-            arguments += (sequence, data)
+        for piece in packed(self._seals, change.key, change.events, _PIECE):
+            arguments += piece
         taken = await self._redis.run(_WRITE, self._keys(name), arguments)
         return Copied(missing=taken == _MISSING, taken=taken if taken > _NOBODY else None)
 
@@ -185,7 +185,7 @@ class RedisStreams:
         _there(key, kind)
         owner, last = found[0].decode(), int(found[1])
         if len(found) > 2:
-            return State(last, Ending(*found[2:]), owner)
+            return State(last, unpacked_ending(self._seals, key, *found[2:]), owner)
         return State(last, None, owner, lost=not await self._presence.is_there(owner))
 
     async def read(self, key: str, after: int, most: int, reader: str = "") -> Slice:
@@ -215,7 +215,9 @@ class RedisStreams:
         arguments = (after, most, _ENTRIES, reader or self._anonymous, int(bool(reader)), _milliseconds(READER))
         kind, *found = await self._redis.run(_READ, self._keys(_name(key)), arguments)
         _there(key, kind)
-        return found[0].decode(), Slice(unpacked(found[1], after), Ending(*found[2:]) if len(found) > 2 else None)
+        pieces = [(int(entry.partition(b"-")[0]), data) for entry, data in found[1]]
+        ending = unpacked_ending(self._seals, key, *found[2:]) if len(found) > 2 else None
+        return found[0].decode(), Slice(unpacked(self._seals, key, pieces, after), ending)
 
     async def leave(self, key: str, reader: str) -> None:
         await self._redis.command("HDEL", self._keys(_name(key))[2], reader)

@@ -1,11 +1,11 @@
-"""Answers as a store keeps them: compressed, tied to their tenant and key, and sealed or at least signed.
+"""Values as a shared store keeps them: compressed, tied to their place, and sealed or at least signed.
 
     version | form | …
     form 1:  tag (16) | zstd                                  signed with keyed BLAKE2b
     form 2:  key ID (4) | nonce (12) | AES-GCM(zstd)          sealed
 
-Tag and seal cover the head, the tenant and the key as well, so a value that was damaged, moved to another place or
-written by somebody without the key is no answer.
+Tag and seal cover the head and the place as well, so a value that was damaged, moved to another place or written by
+somebody without the key is none.
 """
 
 from __future__ import annotations
@@ -24,25 +24,29 @@ _LARGEST = 128 * 1024 * 1024  # bytes that a value may unfold to
 
 
 class Seals:
-    """Makes values of answers, and answers of values.
+    """Makes values of what is to be kept, and the other way round.
 
     `secret` signs, where there are no `keys`; with keys (32 bytes each) values are sealed by the first, and opened by
     all of them.
     """
 
     def __init__(self, secret: bytes, keys: Sequence[bytes] = ()) -> None:
-        self._secret = secret
+        self._compressor = zstandard.ZstdCompressor()
+        self._decompressor = zstandard.ZstdDecompressor()
+        self.adapt(secret, keys)
+
+    def adapt(self, secret: bytes, keys: Sequence[bytes]) -> None:
+        """Go on with others."""
+        self.secret = secret
         self._ciphers: dict[bytes, Any] = {}
         if keys:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # an extra: not there for everybody
 
             self._ciphers = {_id_of(key): AESGCM(key) for key in keys}
         self._first = next(iter(self._ciphers), b"")
-        self._compressor = zstandard.ZstdCompressor()
-        self._decompressor = zstandard.ZstdDecompressor()
 
     def close(self, packed: bytes, place: bytes) -> bytes:
-        """The value for an answer. `place`: where it belongs, that is its tenant and key."""
+        """The value for some bytes. `place`: where it belongs, such as its tenant and key."""
         body = self._compressor.compress(packed)
         if not self._first:
             return b"".join([_SIGNED, self._tag(body, place), body])
@@ -51,7 +55,7 @@ class Seals:
         return b"".join([head, nonce, self._ciphers[self._first].encrypt(nonce, body, head + place)])
 
     def open(self, value: bytes, place: bytes) -> bytes | None:
-        """The answer in a value; None if it is damaged, or not from here."""
+        """The bytes in a value; None if it is damaged, or not from here."""
         match value[:2]:
             case b"\x01\x01" if not self._first:
                 tag, body = value[2 : 2 + _TAG], value[2 + _TAG :]
@@ -77,7 +81,7 @@ class Seals:
             return None
 
     def _tag(self, body: bytes, place: bytes) -> bytes:
-        tag = hashlib.blake2b(_SIGNED, digest_size=_TAG, key=self._secret, person=b"cache value")
+        tag = hashlib.blake2b(_SIGNED, digest_size=_TAG, key=self.secret, person=b"cache value")
         tag.update(len(place).to_bytes(4, "little") + place)
         tag.update(body)
         return tag.digest()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley_server.pipeline.cache.entry import Entry, Saved
-from parley_server.pipeline.cache.sealing import Seals
+from parley_server.stores.sealing import Seals
 
 SIGNED = Seals(b"secret")
 SEALED = Seals(b"secret", [bytes(range(32))])
