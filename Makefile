@@ -45,6 +45,7 @@ gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stu
 	@$(BIN)/python -m tests.tools.providers
 	@$(BIN)/python -m tests.tools.sdks
 	@$(GEN_BIN)/python protos/generate_go.py
+	@$(GEN_BIN)/python protos/generate_typescript.py
 
 catalog: $(VENV_CATALOG)/.ready ## Refresh the catalogue of models: make catalog ARGS="--dry-run --full"
 	@PYTHONPATH=server $(VENV_CATALOG)/bin/python -m catalog_tools $(ARGS)
@@ -99,9 +100,14 @@ check-generated: $(VENV_GEN)/.ready $(VENV)/.ready-tests
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py --check
 	@$(BIN)/python -m tests.tools.providers --check
 	@$(BIN)/python -m tests.tools.sdks --check
-	@if command -v go >/dev/null; then $(GEN_BIN)/python protos/generate_go.py --check; \
-		elif [ -n "$$CI" ]; then echo "Go was not found, and CI checks its stubs"; exit 1; \
-		else echo "    Go was not found: its stubs were not checked"; fi
+	$(call check-stubs,go,go)
+	$(call check-stubs,npm,typescript)
+
+# Of the language $(2), where its program $(1) is there. Without it that is said, and in CI it is a failure.
+define check-stubs
+	@if command -v $(1) >/dev/null; then $(GEN_BIN)/python protos/generate_$(2).py --check; \
+		else echo "    $(1) was not found: the stubs of $(2) were not checked"; test -z "$$CI"; fi
+endef
 
 check-locks: $(VENV)/.ready-tests
 	@echo "==> locks hold versions and hashes"

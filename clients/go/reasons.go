@@ -64,6 +64,12 @@ type ModelNotFound struct{ GatewayError }
 // Unwrap gives the more general error, for errors.As.
 func (e *ModelNotFound) Unwrap() error { return &e.GatewayError }
 
+// CacheMiss: You want an answer from the gateway's cache only, and it is not there. No provider was asked.
+type CacheMiss struct{ GatewayError }
+
+// Unwrap gives the more general error, for errors.As.
+func (e *CacheMiss) Unwrap() error { return &e.GatewayError }
+
 // ResponseNotFound: You have no resumable response with that ID.
 type ResponseNotFound struct{ GatewayError }
 
@@ -237,6 +243,8 @@ func byReason(reason string, base GatewayError) (codes.Code, error) {
 		return codes.Unauthenticated, &CredentialsMissing{Unauthenticated{base}}
 	case "MODEL_NOT_FOUND":
 		return codes.NotFound, &ModelNotFound{base}
+	case "CACHE_MISS":
+		return codes.NotFound, &CacheMiss{base}
 	case "RESPONSE_NOT_FOUND":
 		return codes.NotFound, &ResponseNotFound{base}
 	case "RESUME_WINDOW_EXPIRED":

@@ -21,6 +21,7 @@ from parley import errors, service_config
 from parley.errors import BY_REASON, GatewayError
 
 ROOT = Path(__file__).parents[2]
+_NOTE = "Written from clients/python/src/parley/errors.py by `make gen`; do not edit."
 _BY_CODE = {"INVALID_ARGUMENT": "InvalidRequest", "UNAVAILABLE": "Unavailable", "DEADLINE_EXCEEDED": "DeadlineExceeded"}
 _BY_CODE |= {"CANCELLED": "Cancelled"}
 
@@ -86,10 +87,75 @@ def go() -> str:
     return parts[0] + "\n\n" + "\n".join(parts[1:])
 
 
+def typescript() -> str:
+    """`clients/typescript/src/reasons.ts`."""
+    parts = [f'// {_NOTE}\n\nimport {{ GatewayError }} from "./failure.js";']
+    for kind in classes():
+        said = _said(kind, "/** ", " * ")
+        said += " */" if "\n" not in said else "\n */"
+        if "\n" in said:
+            said = said.replace("/** ", "/**\n * ", 1)
+        parts.append(
+            f"{said}\nexport class {kind.__name__} extends {_parent(kind).__name__} {{\n"
+            f'  override readonly name: string = "{kind.__name__}";\n}}'
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def kinds() -> str:
+    """`clients/typescript/src/kinds.ts`."""
+    parts = [
+        f'// {_NOTE}\n\nimport {{ Code }} from "@connectrpc/connect";\n\n'
+        'import { type Facts, GatewayError } from "./failure.js";\n'
+        'import * as reasons from "./reasons.js";'
+    ]
+    rows = "".join(
+        f"  {reason}: [Code.{_camel(kind.code.name)}, {str(kind.retryable).lower()}, reasons.{kind.__name__}],\n"
+        for reason, kind in BY_REASON.items()
+    )
+    parts.append(
+        "/** By reason: its code, whether the same call may do better in a moment, its class. */\n"
+        "export const byReason: Record<string, readonly [Code, boolean, new (facts: Facts) => GatewayError]> = {\n"
+        f"{rows}}};"
+    )
+    near = "".join(f"  [Code.{_camel(code)}]: reasons.{name},\n" for code, name in _BY_CODE.items())
+    parts.append(
+        "/** The class that is nearest to a reason that is not known, by code. */\n"
+        f"export const nearest: Partial<Record<Code, new (facts: Facts) => GatewayError>> = {{\n{near}}};"
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def policies() -> str:
+    """`clients/typescript/src/policies.ts`: the retries of the service config, which connect-node does not read."""
+
+    def milliseconds(seconds: str) -> int:
+        return round(float(seconds.removesuffix("s")) * 1000)
+
+    parts = [
+        "// Written from clients/python/src/parley/channel.py by `make gen`; do not edit.\n\n"
+        'import type { RetryPolicy } from "./retry.js";\n'
+    ]
+    config = service_config()["methodConfig"]
+    for name, entry in zip(("forModels", "forLookups"), config, strict=True):
+        policy = entry["retryPolicy"]
+        parts.append(
+            f"export const {name}: RetryPolicy = {{\n"
+            f"  maxAttempts: {policy['maxAttempts']},\n"
+            f"  initialBackoff: {milliseconds(policy['initialBackoff'])},\n"
+            f"  maxBackoff: {milliseconds(policy['maxBackoff'])},\n"
+            f"  backoffMultiplier: {policy['backoffMultiplier']},\n}};\n"
+        )
+    return "\n".join(parts)
+
+
 def wanted() -> dict[Path, str]:
     """The files, and what they say."""
     return {
         ROOT / "clients/go/reasons.go": go(),
+        ROOT / "clients/typescript/src/reasons.ts": typescript(),
+        ROOT / "clients/typescript/src/kinds.ts": kinds(),
+        ROOT / "clients/typescript/src/policies.ts": policies(),
         ROOT / "clients/go/service_config.json": json.dumps(service_config(), indent=2) + "\n",
     }
 
