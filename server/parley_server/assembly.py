@@ -23,7 +23,8 @@ from parley_server.api.gateway import Pipelines, features
 from parley_server.api.models import Models
 from parley_server.catalog import Catalog
 from parley_server.config import Config
-from parley_server.config_callers import known_callers
+from parley_server.config_callers import known_callers, owned
+from parley_server.config_limits import plans
 from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
@@ -33,6 +34,7 @@ from parley_server.core.standing import Standing
 from parley_server.core.target import Target
 from parley_server.dialects.rate_limits import rate_limits
 from parley_server.members import Member, TargetHealth, bind
+from parley_server.pipeline.admit import Admit
 from parley_server.pipeline.authenticate import Authenticate
 from parley_server.pipeline.breaker import Breaker
 from parley_server.pipeline.bulkhead import Bulkhead, BulkheadPolicy, Places
@@ -102,6 +104,7 @@ class Assembly:
         self._healths: dict[str, TargetHealth] = {}
         self._memory = Memory(self._share(), time.monotonic, self._claims())
         self._callers = None if settings.callers is None else known_callers(settings.callers)
+        self._plans = plans(owned(settings.callers), settings.tenants, settings.limits)
         self._answers = answers or caching.build(settings, stores)
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
@@ -218,7 +221,10 @@ class Assembly:
         layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline)]
         if self._callers is not None:
             layers.append(Authenticate(self._callers))
-        layers += [check, Keyed(self._memory, around=self.in_use)]
+        layers.append(check)
+        if self._plans:
+            layers.append(Admit(self.stores.counters, self._plans, self.settings.limits.expected_output))
+        layers.append(Keyed(self._memory, around=self.in_use))
         if cache is None or not self.settings.cache.enabled:
             layers += [join, Recover()]
         else:

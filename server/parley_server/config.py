@@ -22,7 +22,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, Va
 
 from parley_server.catalog.overlay import Overlay, text_of
 from parley_server.config_cache import Cache
-from parley_server.config_callers import CallersSection
+from parley_server.config_callers import CallersSection, owned
+from parley_server.config_limits import Limits, TenantSettings
+from parley_server.config_limits import problems as limits_problems
 from parley_server.config_problems import Problem, problems_of, said
 from parley_server.config_reach import Tls, check_reach, lacks_of
 from parley_server.config_routes import Routes
@@ -258,6 +260,8 @@ class Config(Section):
     callers: CallersSection | None = Field(
         None, description="Who may call, by name. Without it everybody may; with it, whoever shows one of their keys."
     )
+    tenants: dict[Name, TenantSettings] = Field({}, description="Those that callers belong to, by name.")
+    limits: Limits = Limits()
     admin: Admin = Admin()
     providers: dict[Name, SerializeAsAny[KindSettings]] = Field(
         {}, description="By short name; a name that is a kind needs no `kind`."
@@ -335,6 +339,7 @@ def load(
         problems += _unknown_owners(config, kinds)
         there = config.providers.keys() | {problem.above[-1] for problem in found}  # those with problems too
         problems += routes_problems(config.routes, there)
+        problems += limits_problems(owned(config.callers), config.tenants)
     problems += dict.fromkeys(said(problem, variables) for problem in found)
     if problems:
         raise ConfigError(problems)

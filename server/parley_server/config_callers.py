@@ -13,6 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from parley_server.config_limits import LimitList
 from parley_server.core.callers import Caller, Callers, digest
 from parley_server.settings import Name, Section, header_secret
 
@@ -51,12 +52,17 @@ class CallerSettings(Section):
     key: CallerKey | None = Field(None, description="The key it shows: env:NAME, file:/path, or sha256:DIGEST of it.")
     keys: tuple[CallerKey, ...] = Field((), description="Several, each as good as the other: so one can be replaced.")
     tenant: Name | None = Field(None, description="Whose data it is; callers of one tenant may share answers.")
+    limits: LimitList | None = Field(None, description="What it may ask; `limits.each_caller` if unset, [] for all.")
 
     @model_validator(mode="after")
     def _has_a_key(self) -> Self:
         if not self.digests:
             raise ValueError("has no key: set `key` or `keys`")
         return self
+
+    def belongs_to(self, name: str) -> str:
+        """Its tenant, where `name` is its name."""
+        return self.tenant or name
 
     @property
     def digests(self) -> frozenset[bytes]:
@@ -83,6 +89,13 @@ def known_callers(section: Mapping[str, CallerSettings]) -> Callers:
     """Those who may call, as the gateway finds them."""
     found: dict[bytes, Caller] = {}
     for name, settings in section.items():
-        caller = Caller(name, settings.tenant or name)
+        caller = Caller(name, settings.belongs_to(name))
         found.update(dict.fromkeys(settings.digests, caller))
     return Callers(found)
+
+
+def owned(section: Mapping[str, CallerSettings] | None) -> dict[str, tuple[str, LimitList | None]] | None:
+    """Tenant and own limits of each caller."""
+    if section is None:
+        return None
+    return {name: (settings.belongs_to(name), settings.limits) for name, settings in section.items()}

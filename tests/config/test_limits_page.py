@@ -9,7 +9,8 @@ import pytest
 import trustme
 import yaml
 
-from parley_server.config import load
+from parley_server.config import Config, load
+from parley_server.config_limits import LimitSettings
 from parley_server.core import errors
 
 PAGE = (Path(__file__).parents[2] / "docs" / "limits.md").read_text("utf-8")
@@ -37,7 +38,22 @@ def test_the_examples_load(block: str, tmp_path: Path) -> None:
 
 def test_reasons_that_are_named_are_there() -> None:
     reasons = {kind.reason for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "reason")}
-    words = reasons | {"PARLEY_TOKEN", "TLS", "KEY"}
+    words = reasons | {code.value for code in errors.Code} | {"PARLEY_TOKEN", "TLS", "KEY"}
     named = re.findall(r"`([A-Z]+(?:_[A-Z]+)*)`", PAGE)
     assert named
     assert set(named) <= words
+
+
+def test_settings_that_are_named_are_there() -> None:
+    sections = {name: getattr(Config(), name) for name in Config.model_fields}
+    for section, name in re.findall(r"`(\w+)\.(\w+)", PAGE):
+        if section in sections:
+            assert name in type(sections[section]).model_fields, f"{section}.{name}"
+
+
+def test_defaults_that_are_shown_as_such() -> None:
+    assert Config().limits.expected_output == 500
+    assert Config().redis.on_failure.limits == "local"
+    fields = set(LimitSettings.model_fields)
+    table = re.findall(r"^\| (`.+?`) \|", PAGE, re.MULTILINE)
+    assert {name for row in table for name in re.findall(r"`(\w+)`", row)} == fields

@@ -7,6 +7,7 @@ a bare status that clients may retry. IDs travel in trailing metadata and in the
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -94,7 +95,9 @@ class GatewayServicer(GatewayServiceServicer):
         options = request.options
         interval = seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
         with self.calls.track(context):
-            writer = EventWriter(context.write, max(1.0, interval), self.max_stall)
+            writer = EventWriter(
+                context.write, max(1.0, interval), self.max_stall, functools.partial(_announce, ctx, context)
+            )
             try:
                 self._check_stream(request)
                 if options.resumable or request.HasField("resume"):
@@ -168,6 +171,8 @@ class GatewayServicer(GatewayServiceServicer):
                     self._sign(response, ctx)
                     response.model = request.model
                     response.id = ctx.response_id
+                    if ctx.initial:
+                        await _announce(ctx, context)
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
         return response
@@ -410,6 +415,13 @@ class GatewayServicer(GatewayServiceServicer):
         code, message, trailers = status.speak(error, ctx, last_sequence=sequence, resumable=resumable)
         await context.abort(code, message, trailers)
         raise AssertionError("abort raises")
+
+
+async def _announce(ctx: Context, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """Send what goes ahead of the answer, if there is anything. Not before there is an answer: it is then that clients
+    cannot retry any more."""
+    if ctx.initial:
+        await context.send_initial_metadata(ctx.initial)
 
 
 def _check(violations: list[Violation]) -> None:

@@ -19,6 +19,7 @@ from parley import v1
 from parley_server.core.context import Context
 from parley_server.core.errors import (
     Bug,
+    CallerRateLimited,
     Code,
     CostLimitExceeded,
     CredentialsRejected,
@@ -47,6 +48,7 @@ _PUSHED_BACK = frozenset(
     code.value[0]
     for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL)
 )
+_DIMENSIONS = ("caller", "tenant", "models", "periodSeconds")  # of a caller's limit
 _TRAIL, _SHORT_TRAIL, _MORE = 600, 200, 5  # characters; the last, of the note that attempts are left out
 _PUSHBACK = 1.0  # seconds, where an error names no time
 
@@ -76,10 +78,11 @@ def _pushback(error: GatewayError, ctx: Context) -> str:
     """When clients that retry by themselves may do so, in milliseconds; -1: not at all.
 
     The gateway has made its attempts already, and a client that retried on top would multiply them. It may where
-    nothing was asked because too much waits here, the limits kept here are used up or what gateways share is away, and
-    where another gateway has to take over.
+    nothing was asked because too much waits here, limits of providers are used up or what gateways share is away, and
+    where another gateway has to take over. Not where a limit is the caller's own: what is retried counts as well.
     """
     kept_here = isinstance(error, GatewayOverloaded | RateLimited | StateUnavailable)
+    kept_here = kept_here and not isinstance(error, CallerRateLimited)
     if (kept_here and not error.attempted and not ctx.ledger.attempts) or isinstance(error, ShuttingDown):
         return str(max(1, math.ceil((error.retry_after or _PUSHBACK) * 1000)))
     return "-1"
@@ -163,6 +166,17 @@ def _details(
             quota = details.QuotaFailure()
             estimate = f"the estimate is {facts.get('estimateNanoUsd', 'higher')}"
             quota.violations.add(subject="routing.max_cost_nano_usd", description=estimate)
+            yield quota
+        case CallerRateLimited():
+            quota = details.QuotaFailure()
+            owner = facts.get("limitedBy", "")
+            quota.violations.add(
+                subject=f"{owner}:{facts[owner]}" if owner in facts else owner,
+                description=scrub(error.message)[:text],
+                quota_metric=facts.get("metric", ""),
+                quota_value=int(facts.get("limit", "0")),
+                quota_dimensions={key: facts[key] for key in _DIMENSIONS if key in facts},
+            )
             yield quota
         case RateLimited() | QuotaExhausted():
             quota = details.QuotaFailure()

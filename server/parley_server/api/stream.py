@@ -18,16 +18,24 @@ class EventWriter:
 
     `await write(...)` returns when the transport has taken the event, so a slow client slows the upstream read. If it
     takes nothing for `max_stall` seconds, and at most as long again, the task that made the writer is cancelled, and
-    `stalled` is set.
+    `stalled` is set. `ahead` is done before the first of all writes.
     """
 
-    def __init__(self, write: Write, interval: float, max_stall: float = math.inf) -> None:
+    def __init__(
+        self,
+        write: Write,
+        interval: float,
+        max_stall: float = math.inf,
+        ahead: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.sequence = 0
         self.stalled = False
         self._max_stall = max_stall
         self._stuck: tuple[int, float] | None = None  # the write that was under way at a look back, and when that was
         self._task = asyncio.current_task()
-        self._write = write
+        self._write = write if ahead is None else self._first
+        self._usual = write
+        self._ahead = ahead
         self._interval = interval
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
@@ -47,6 +55,13 @@ class EventWriter:
         await self._write(event)
         self._last = self._loop.time()
         self._busy = False
+
+    async def _first(self, event: v1.StreamChatResponse) -> None:
+        """Write the first event of all, or heartbeat, behind what goes ahead of it."""
+        self._write = self._usual
+        if self._ahead is not None:
+            await self._ahead()
+        await self._usual(event)
 
     def _tick(self) -> None:
         # One timer that looks back, rather than one that every write puts off: a write costs no timer at all.

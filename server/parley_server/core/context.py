@@ -106,6 +106,8 @@ class Context:
     idle: float = math.inf
     """Seconds that the attempt under way may be silent between two reads of its stream."""
     first_output: float | None = None
+    initial: tuple[tuple[str, str], ...] = ()
+    """Metadata that goes out ahead of the answer: what is left of the caller's limits."""
     answer_headers: Mapping[str, str] = field(default_factory=dict)
     """Of the last upstream response, names in lower case: what the provider said of its limits, for one."""
     credential: int | None = None

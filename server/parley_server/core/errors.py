@@ -20,6 +20,7 @@
     ├── CredentialsRejected          FAILED_PRECONDITION  the provider refuses *our* key: an operator must act
     ├── PromptBlocked                FAILED_PRECONDITION  a safety filter refused the input
     ├── RateLimited                  RESOURCE_EXHAUSTED   wait, then try again
+    │   └── CallerRateLimited                             a limit of the caller's, or of its tenant's, is used up
     ├── QuotaExhausted               RESOURCE_EXHAUSTED   no waiting helps: the account is out of money
     ├── CostLimitExceeded            RESOURCE_EXHAUSTED   the call should cost more than its caller allows
     ├── IdempotentRequestInProgress  ABORTED              the call with this key runs, and cannot be joined any more
@@ -242,6 +243,15 @@ class RateLimited(GatewayError):
     reason = "PROVIDER_RATE_LIMITED"
     retryable = True
     falls_back = True
+
+
+class CallerRateLimited(RateLimited):
+    """A limit of the caller's own is used up, or of its tenant's. Nobody was asked."""
+
+    reason = "RATE_LIMITED"
+    retryable = False  # by any target: it is the caller who has to wait
+    falls_back = False
+    attempted = False
 
 
 class QuotaExhausted(GatewayError):

@@ -205,6 +205,13 @@ def estimated_input(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest
     return estimated_tokens(chars + len(request.output.json_schema.json_schema))
 
 
+def expected_output(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, usual: int) -> int:
+    """Tokens of output that a request may bring: as many as it wants at most, `usual` where it does not say."""
+    if not isinstance(request, v1.ChatRequest):
+        return 0
+    return request.sampling.max_output_tokens if request.sampling.HasField("max_output_tokens") else usual
+
+
 def parts_length(parts: Iterable[v1.Part]) -> int:
     """Characters in the text, reasoning, arguments and tool results of `parts`."""
     chars = 0

@@ -17,14 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parley import v1
 from parley_server.core import usage as counting
 from parley_server.core.context import Context
 from parley_server.core.errors import GatewayError, RateLimited, RequestTooLarge, Unavailable, Violation
 from parley_server.core.fair import FairQueue
 from parley_server.core.quota import Quota, Reservation
 from parley_server.core.reply import Outcome, Reply
-from parley_server.core.service import AnyRequest, Service
+from parley_server.core.service import Service
 from parley_server.core.target import Target
 from parley_server.dialects.rate_limits import rate_limits
 
@@ -265,7 +264,7 @@ class UpstreamLimits:
 
         async def limited(request: Any, ctx: Context) -> Reply[Any]:
             read = float(counting.estimated_input(request)) if self._counts_tokens else 0.0
-            tokens = read + self._output(request) if self._counts_tokens else 0.0
+            tokens = read + counting.expected_output(request, room.policy.output) if self._counts_tokens else 0.0
             remaining = ctx.remaining()
             patience = room.policy.max_wait if remaining is None else min(room.policy.max_wait, max(remaining, 0.0))
             requests = self._requests(request)
@@ -301,13 +300,6 @@ class UpstreamLimits:
             self._room.shown(held, shown, tokens)
         if ctx.answer_headers:
             self._room.told(held, ctx.answer_headers)
-
-    def _output(self, request: AnyRequest) -> float:
-        if not isinstance(request, v1.ChatRequest):
-            return 0.0
-        if request.sampling.HasField("max_output_tokens"):
-            return float(request.sampling.max_output_tokens)
-        return float(self._room.policy.output)
 
     def _failed(self, held: Held, error: BaseException, read: float) -> None:
         """The request counts, whatever became of it; its input counts where it may have been read."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from parley.errors import AttemptTimeout as AttemptTimeout
     from parley.errors import Bug as Bug
     from parley.errors import CacheMiss as CacheMiss
+    from parley.errors import CallerRateLimited as CallerRateLimited
     from parley.errors import Cancelled as Cancelled
     from parley.errors import CircuitOpen as CircuitOpen
     from parley.errors import ConnectionFailed as ConnectionFailed
@@ -95,8 +96,8 @@ _NAMES = {
     "channel": "service_config",
     "content": "assistant audio cached developer document image message system tool_result user",
     "errors": (
-        "AttemptTimeout Bug CacheMiss Cancelled CircuitOpen ConnectionFailed ContextLengthExceeded CostLimitExceeded "
-        "CredentialsMissing CredentialsRejected "
+        "AttemptTimeout Bug CacheMiss CallerRateLimited Cancelled CircuitOpen ConnectionFailed ContextLengthExceeded "
+        "CostLimitExceeded CredentialsMissing CredentialsRejected "
         "DeadlineExceeded GatewayError GatewayOverloaded IdempotencyKeyReused IdempotentRequestInProgress "
         "InvalidOutput InvalidRequest MessageTooLarge ModelNotFound "
         "OperationUnsupported Overloaded "

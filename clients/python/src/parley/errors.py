@@ -21,6 +21,7 @@
     │   ├── CredentialsRejected          FAILED_PRECONDITION  the provider refuses the gateway's key: call its operator
     │   ├── PromptBlocked                FAILED_PRECONDITION  a safety filter refused the input
     │   ├── RateLimited                  RESOURCE_EXHAUSTED   wait `retry_after` seconds, then try again
+    │   │   └── CallerRateLimited                             a limit of yours, not of a provider's, is used up
     │   ├── QuotaExhausted               RESOURCE_EXHAUSTED   no waiting helps: the account is out of money
     │   ├── CostLimitExceeded            RESOURCE_EXHAUSTED   the call should cost more than `max_cost_nano_usd`
     │   ├── IdempotentRequestInProgress  ABORTED              the call with this key runs; ask again when it is over
@@ -278,6 +279,12 @@ class RateLimited(GatewayError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "PROVIDER_RATE_LIMITED"
     retryable = True
+
+
+class CallerRateLimited(RateLimited):
+    """A limit that the gateway sets you, or your tenant, is used up; waiting `retry_after` seconds helps."""
+
+    reason = "RATE_LIMITED"
 
 
 class QuotaExhausted(GatewayError):
