@@ -71,11 +71,14 @@ def test_what_others_use_is_learnt_from_what_the_provider_says_is_left() -> None
     clock = Clock()
     window = SlidingWindow(100, clock)
     window.reserve(10)
+    assert not window.is_news(95)
     window.told(remaining=95, reset=30.0)  # it does not know yet of all that is under way
     assert window.left() == 90
+    assert window.is_news(3)
     window.told(remaining=3, reset=30.0)
     assert window.left() == 3
     assert window.wait(4) == pytest.approx(30.0)
+    assert window.is_news(50)
     window.told(remaining=50, reset=20.0)  # it knows best
     assert window.left() == 50
     clock.now += 20
@@ -155,3 +158,38 @@ def test_waiting_as_long_as_was_said_is_enough(
         assert wait >= 0
         clock.now += wait + 1e-6
         assert counter.wait(100) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [SlidingWindow, TokenBucket])
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["take", "told"]), st.integers(0, 130), st.floats(0, 50)), min_size=1, max_size=40
+    )
+)
+def test_the_quick_ways_are_the_slow_ways(
+    kind: type[SlidingWindow] | type[TokenBucket], steps: list[tuple[str, int, float]]
+) -> None:
+    """Taking is reserving where no wait is needed, and what is no news changes nothing."""
+    clock = Clock()
+    quick, slow = (Quota(kind(40, clock), kind(100, clock), clock) for _ in range(2))
+    for what, amount, later in steps:
+        if what == "take":
+            tokens, requests = min(amount, 100), min(amount // 10, 40)
+            expected = slow.wait(requests, tokens) <= 0
+            assert (quick.take(tokens, requests) is not None) is expected
+            if expected:
+                slow.reserve(tokens, requests)
+        else:
+            for resource in ("requests", "tokens"):
+                counter, other = quick.counter(resource), slow.counter(resource)
+                assert counter is not None
+                assert other is not None
+                if counter.is_news(amount):
+                    counter.told(amount, 10.0)
+                other.told(amount, 10.0)
+        clock.now += later
+        for resource in ("requests", "tokens"):
+            counter, other = quick.counter(resource), slow.counter(resource)
+            assert counter is not None
+            assert other is not None
+            assert counter.left() == pytest.approx(other.left(), abs=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley_server.dialects.rate_limits import RateLimit, rate_limits
+from parley_server.dialects.rate_limits import RateLimit, rate_limits, what_is_left
 
 DATE = "Tue, 24 Nov 2026 12:00:00 GMT"
 NOON = 1795521600
@@ -62,6 +62,9 @@ SAID = {
 def test_what_is_left(case: str) -> None:
     headers, limits = SAID[case]
     assert rate_limits(headers) == limits
+    quick = [(left.resource, left.window, left.remaining, left.reset()) for left in what_is_left(headers)]
+    told = [(one.resource, one.window, one.remaining, one.reset) for one in limits if one.remaining is not None]
+    assert sorted(quick, key=str) == sorted(told, key=str)
 
 
 @given(st.dictionaries(st.sampled_from([name for headers, _ in SAID.values() for name in headers]), st.text()))

@@ -64,6 +64,7 @@ class Circuit:
         self._policy = policy
         self._clock = clock
         self._warned_until = 0.0
+        self._window, self._width = policy.window, policy.window / _SLICES
         self._slices: deque[_Slice] = deque()  # of the window, oldest first
         self._in_a_row = 0
         self._cool = policy.cool
@@ -89,10 +90,10 @@ class Circuit:
 
     def admit(self) -> int | None:
         """A ticket to hand back with the outcome, or None: not now."""
-        if self.wait() > 0:
-            return None
         if self._opened_until is None:
             return 0
+        if self.wait() > 0:
+            return None
         self._probing += 1
         return self._round + 1
 
@@ -169,11 +170,12 @@ class Circuit:
         self._probing = self._proven = 0
 
     def _remember(self, *, failed: bool) -> None:
-        now, width = self._clock(), self._policy.window / _SLICES
-        slices = self._slices
-        while slices and slices[0].begun <= now - self._policy.window:
+        now, slices = self._clock(), self._slices
+        forgotten = now - self._window
+        while slices and slices[0].begun <= forgotten:
             slices.popleft()
-        if not slices or slices[-1].begun <= now - width:
+        if not slices or slices[-1].begun <= now - self._width:
             slices.append(_Slice(now))
-        slices[-1].outcomes += 1
-        slices[-1].failed += failed
+        newest = slices[-1]
+        newest.outcomes += 1
+        newest.failed += failed

@@ -31,14 +31,14 @@ class Quantiles:
     def add(self, seconds: float) -> None:
         """Something took so long."""
         self.seen += 1
-        self._put(_bin(seconds))
+        self._put(math.floor(math.log(max(seconds, _SHORTEST)) / _WIDTH))
 
     def add_unfinished(self, seconds: float) -> None:
         """Something was given up after so long: how long it would have taken is as for those that took longer.
 
         So the estimate does not sink where slow ones are given up because they are slow.
         """
-        first = _bin(seconds)
+        first = math.floor(math.log(max(seconds, _SHORTEST)) / _WIDTH)
         beyond = sum(weight for number, weight in self._bins.items() if number >= first)
         if not beyond:
             self._put(first)
@@ -74,7 +74,3 @@ class Quantiles:
             light = self._weight * _NOTHING
             self._bins = {number: weight / self._weight for number, weight in self._bins.items() if weight > light}
             self._weight = 1.0
-
-
-def _bin(seconds: float) -> int:
-    return math.floor(math.log(max(seconds, _SHORTEST)) / _WIDTH)

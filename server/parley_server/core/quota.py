@@ -47,12 +47,20 @@ class Counter(Protocol):
         """Seconds until there is room for `amount`, which may be more than the limit; 0 if there is now."""
         ...
 
+    def take(self, amount: float) -> Slice | None:
+        """Use `amount` if there is room now; None if there is none."""
+        ...
+
     def reserve(self, amount: float) -> Slice:
         """Use `amount`, whether there is room or not."""
         ...
 
     def settle(self, held: Slice, reserved: float, used: float) -> None:
         """It was `used` after all, and not what was reserved."""
+        ...
+
+    def is_news(self, remaining: float) -> bool:
+        """Whether it changes anything that the provider says that so much is left."""
         ...
 
     def told(self, remaining: float, reset: float | None) -> None:
@@ -74,13 +82,13 @@ class SlidingWindow:
 
     def left(self) -> float:
         """Room now; below 0 where more was used than was reserved."""
-        now = self._clock()
-        while self._slices and self._slices[0].until <= now:
-            self._used -= self._slices.popleft().amount
-        if not self._slices:
+        now, slices, elsewhere = self._clock(), self._slices, self._elsewhere
+        while slices and slices[0].until <= now:
+            self._used -= slices.popleft().amount
+        if not slices:
             self._used = 0.0  # nor does a rounding error live for ever
-        elsewhere = self._elsewhere.amount if self._elsewhere.until > now else 0.0
-        return self.limit - self._used - elsewhere
+        left = self.limit - self._used
+        return left - elsewhere.amount if elsewhere.until > now else left
 
     def wait(self, amount: float) -> float:
         capacity = self.limit
@@ -98,12 +106,15 @@ class SlidingWindow:
                 return one.until - self._clock() + whole * self._window
         return (whole + 1) * self._window
 
+    def take(self, amount: float) -> Slice | None:
+        return None if self.left() < amount - _NOTHING else self.reserve(amount)
+
     def reserve(self, amount: float) -> Slice:
-        now = self._clock()
-        end = now + self._window
-        if not self._slices or self._slices[-1].until < end:
-            self._slices.append(Slice(end + self._width))
-        held = self._slices[-1]
+        end = self._clock() + self._window
+        slices = self._slices
+        if not slices or slices[-1].until < end:
+            slices.append(Slice(end + self._width))
+        held = slices[-1]
         held.amount += amount
         self._used += amount
         return held
@@ -115,6 +126,9 @@ class SlidingWindow:
             back = reserved - used
             held.amount -= back
             self._used -= back
+
+    def is_news(self, remaining: float) -> bool:
+        return self._elsewhere.amount > 0.0 or self.left() > remaining
 
     def told(self, remaining: float, reset: float | None) -> None:
         self._elsewhere.amount = 0.0
@@ -144,12 +158,18 @@ class TokenBucket:
         missing = amount - self.left()
         return missing * self._window / self.limit if missing > _NOTHING else 0.0
 
+    def take(self, amount: float) -> Slice | None:
+        return None if self.left() < amount - _NOTHING else self.reserve(amount)
+
     def reserve(self, amount: float) -> Slice:
         self._level = self.left() - amount
         return Slice(math.inf)
 
     def settle(self, held: Slice, reserved: float, used: float) -> None:
         self._level = min(self.left() + reserved - used, self.limit)
+
+    def is_news(self, remaining: float) -> bool:
+        return self.left() > remaining
 
     def told(self, remaining: float, reset: float | None) -> None:
         self._level = min(self.left(), remaining)
@@ -187,10 +207,28 @@ class Quota:
             wait = max(wait, self.tokens.wait(tokens))
         return wait
 
+    def counter(self, resource: str) -> Counter | None:
+        """The limit of "requests" or "tokens", if there is one."""
+        return self.requests if resource == "requests" else self.tokens if resource == "tokens" else None
+
     def share(self) -> float:
         """What part of the limits is left, of the one that is nearer its end."""
         counters = (self.requests, self.tokens)
         return min((counter.left() / counter.limit for counter in counters if counter is not None), default=1.0)
+
+    def take(self, tokens: float, requests: float) -> Reservation | None:
+        """Reserve so much if there is room now; None if there is none. What most calls find, without asking how long
+        it would take."""
+        if self._closed_until > self._clock():
+            return None
+        of_requests = of_tokens = None
+        if self.requests is not None and (of_requests := self.requests.take(requests)) is None:
+            return None
+        if self.tokens is not None and (of_tokens := self.tokens.take(tokens)) is None:
+            if self.requests is not None and of_requests is not None:
+                self.requests.settle(of_requests, requests, 0.0)
+            return None
+        return Reservation(requests, tokens, of_requests, of_tokens)
 
     def takes(self, requests: float) -> bool:
         """Whether there ever is room for so many requests at once."""

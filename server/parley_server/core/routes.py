@@ -225,14 +225,17 @@ class _Group:
         return sorted(steps, key=lambda step: step.standing.wait() > 0.0)
 
     def _in_order(self, kept: frozenset[Step], asked: Route | None, call: Call) -> list[Step]:
+        # Routes within the one that is asked draw by plain chance: two even sequences in step would not be even.
+        own = replace(call, draw=self.route.draw) if self.route is asked else call
+        plain = [member for member in self.members if isinstance(member, Step)]
+        if len(plain) == len(self.members):
+            return order([step for step in plain if step in kept], self.route.strategy, own)
         heads: list[_Head] = []
         for member in self.members:
             steps = member._in_order(kept, asked, call) if isinstance(member, _Group) else [member]
             if any(step in kept for step in steps):
                 heads.append(_Head([step for step in steps if step in kept], member.weight))
-        if self.route is asked:  # routes within it draw by plain chance: two even sequences in step would not be even
-            call = replace(call, draw=self.route.draw)
-        return [step for head in order(heads, self.route.strategy, call) for step in head.steps]
+        return [step for head in order(heads, self.route.strategy, own) for step in head.steps]
 
 
 @dataclass(slots=True, eq=False)
@@ -312,7 +315,8 @@ class _Sieve:
         kept: list[Step] = []
         unfit: list[tuple[Step, list[Missing]]] = []
         for step in found:
-            lacks = missing(self._needs_of(step), step.candidate.target.card) if len(found) > 1 else []
+            card = step.candidate.target.card
+            lacks = missing(self._needs_of(step), card) if card is not None and len(found) > 1 else []
             if limit is not None and not lacks:
                 lacks = self._beyond(step, limit)
             if lacks:

@@ -198,11 +198,13 @@ def estimated_input(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest
         return sum(len(i.tokens.ids) if i.HasField("tokens") else estimated_tokens(len(i.text)) for i in request.inputs)
     if isinstance(request, v1.RerankRequest):
         return sum(estimated_tokens(len(request.query) + len(document)) for document in request.documents)
-    chars = sum(parts_length(message.parts) for message in request.messages)
+    chars = len(request.output.json_schema.json_schema)
+    for message in request.messages:
+        chars += parts_length(message.parts)
     for tool in request.tools:
         f = tool.function
         chars += len(f.name) + len(f.description) + len(f.parameters_json_schema) + len(tool.provider_tool.json)
-    return estimated_tokens(chars + len(request.output.json_schema.json_schema))
+    return estimated_tokens(chars)
 
 
 def expected_output(request: v1.ChatRequest | v1.EmbedRequest | v1.RerankRequest, usual: int) -> int:
@@ -216,9 +218,11 @@ def parts_length(parts: Iterable[v1.Part]) -> int:
     """Characters in the text, reasoning, arguments and tool results of `parts`."""
     chars = 0
     for part in parts:
+        text = part.text
+        if text:  # by far the most common kind
+            chars += len(text)
+            continue
         match part.WhichOneof("kind"):
-            case "text":
-                chars += len(part.text)
             case "reasoning":
                 chars += len(part.reasoning.text)
             case "refusal":

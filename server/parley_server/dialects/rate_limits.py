@@ -6,6 +6,7 @@ limits (Gemini, Bedrock, local servers) give an empty list.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,18 +43,57 @@ class RateLimit:
     """Seconds from the answer until it is full again."""
 
 
+@dataclass(slots=True)
+class Left:
+    """What is left of one limit: the part of `RateLimit` that is worth reading with every answer."""
+
+    resource: str
+    window: str
+    remaining: int
+    stated_reset: str
+    date: str
+
+    def reset(self) -> float | None:
+        """Seconds from the answer until it is full again."""
+        return _reset(self.stated_reset, self.date)
+
+
+def what_is_left(headers: Mapping[str, str]) -> list[Left]:
+    """How much is left of the limits that response headers (names in lower case) tell of."""
+    found: list[Left] = []
+    for name in headers:
+        if "ratelimit" in name and (known := _known(name)) is not None and known[1] == "remaining":
+            remaining = _count(headers[name])
+            if remaining is not None:
+                resource, window = known[0]
+                reset = headers.get(name.replace("remaining", "reset"), "").strip()
+                found.append(Left(resource, window, remaining, reset, headers.get("date", "")))
+    return found
+
+
 def rate_limits(headers: Mapping[str, str]) -> list[RateLimit]:
     """The limits that response headers (names in lower case) tell of, in the order of resource and window."""
     told: dict[tuple[str, str], dict[str, str]] = {}
-    for name, value in headers.items():
-        if "ratelimit" in name and (match := _NAME.fullmatch(name)):
-            what = match["what"] or match["what2"] or match["what3"]
-            of = match["of"] or match["of2"] or "requests"
-            resource = "requests" if of == "req" else of
-            told.setdefault((resource, match["window"] or ""), {})[what] = value.strip()
+    for name in headers:
+        if "ratelimit" in name and (known := _known(name)) is not None:
+            limit, what = known
+            told.setdefault(limit, {})[what] = headers[name].strip()
+    if not told:
+        return []
     date = headers.get("date", "")
     limits = [_limit(resource, window, said, date) for (resource, window), said in sorted(told.items())]
     return [limit for limit in limits if limit.limit is not None or limit.remaining is not None]
+
+
+@functools.lru_cache(maxsize=256)
+def _known(name: str) -> tuple[tuple[str, str], str] | None:
+    """Of a header's name: resource and window of the limit, and what of it the header tells."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    of = match["of"] or match["of2"] or "requests"
+    resource = "requests" if of == "req" else of
+    return (resource, match["window"] or ""), match["what"] or match["what2"] or match["what3"]
 
 
 def _limit(resource: str, window: str, said: Mapping[str, str], date: str) -> RateLimit:

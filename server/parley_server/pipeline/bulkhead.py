@@ -59,10 +59,16 @@ class Places:
             return 0.0
         return self._takes * (len(self._queue) + 1) / self.policy.concurrency
 
-    async def take(self, caller: Callable[[], str], priority: int) -> bool:
-        """A place, now or when it is this caller's turn. False if there was none in time, or no room to wait."""
+    def grab(self) -> bool:
+        """A place, if one is free and nobody waits."""
         if self._taken < self.policy.concurrency and not len(self._queue):
             self._taken += 1
+            return True
+        return False
+
+    async def take(self, caller: Callable[[], str], priority: int) -> bool:
+        """A place, now or when it is this caller's turn. False if there was none in time, or no room to wait."""
+        if self.grab():
             return True
         if len(self._queue) >= self.policy.queue:
             return False
@@ -107,9 +113,10 @@ class Bulkhead:
         places, clock = self._places, self._clock
 
         async def held(request: Any, ctx: Context) -> Reply[Any]:
-            self._refuse_late(ctx)
-            if not await places.take(ctx.who, ctx.priority):
-                raise self._full()
+            if not places.grab():
+                self._refuse_late(ctx)
+                if not await places.take(ctx.who, ctx.priority):
+                    raise self._full()
             begun = clock()
             try:
                 reply = await inner(request, ctx)

@@ -25,7 +25,7 @@ from parley_server.core.quota import Quota, Reservation
 from parley_server.core.reply import Outcome, Reply
 from parley_server.core.service import Service
 from parley_server.core.target import Target
-from parley_server.dialects.rate_limits import rate_limits
+from parley_server.dialects.rate_limits import what_is_left
 
 _AT_LEAST = 0.001  # seconds until the queue is looked at again; timers that ring early must not make it spin
 _AT_MOST = 5.0  # and until then at most: keys come back, of which nobody tells the queue
@@ -112,6 +112,10 @@ class Room:
         quotas = [self.quota(key) for key in usable]
         return min(quota.wait(before + requests, tokens_before + quota.fits(tokens)) for quota in quotas)
 
+    def grab(self, tokens: float, keys: Keys = one_key, requests: int = 1) -> Held | None:
+        """Reserve, if nobody waits and there is room now. Of requests no more than it `takes`."""
+        return None if self._waiting else self._reserved(tokens, requests, keys)[0]
+
     async def take(
         self,
         caller: Callable[[], str],
@@ -125,9 +129,9 @@ class Room:
 
         Of requests no more than it `takes`.
         """
-        tokens = self.quota().fits(tokens)
-        if not self._waiting and (held := self._reserved(tokens, requests, keys)[0]) is not None:
+        if (held := self.grab(tokens, keys, requests)) is not None:
             return held
+        tokens = self.quota().fits(tokens)
         if self._waiting >= self.policy.queue or self.expected_wait(tokens, keys, requests) > patience:
             return None
         waiting = _Waiting(asyncio.get_running_loop().create_future(), tokens, requests, keys)
@@ -164,7 +168,8 @@ class Room:
         """The call used so many tokens."""
         if held.reservation is not None:
             self.quota(held.key).settle(held.reservation, tokens)
-        self._serve()
+        if self._waiting:
+            self._serve()
 
     def refund(self, held: Held) -> None:
         """The provider was not asked after all."""
@@ -174,13 +179,11 @@ class Room:
 
     def told(self, held: Held, headers: Mapping[str, str]) -> None:
         """Learn what the provider says is left of a key's limits."""
-        for limit in rate_limits(headers):
-            if limit.remaining is None or limit.window not in ("", "minute"):
-                continue
-            quota = self.quota(held.key)
-            counter = {"requests": quota.requests, "tokens": quota.tokens}.get(limit.resource)
-            if counter is not None:
-                counter.told(limit.remaining, limit.reset)
+        quota = self.quota(held.key)
+        for limit in what_is_left(headers):
+            counter = quota.counter(limit.resource) if limit.window in ("", "minute") else None
+            if counter is not None and counter.is_news(limit.remaining):
+                counter.told(limit.remaining, limit.reset())
 
     def refused(self, held: Held, error: RateLimited) -> None:
         """The provider's count differs from ours: nobody uses the key until its time is over."""
@@ -193,17 +196,15 @@ class Room:
             return Held(0, requests, None), 0.0
         if len(usable) == 1:
             best = usable[0]
-            quota = self.quota(best)
-            soonest = quota.wait(requests, quota.fits(tokens))
         else:
             quotas = [(key, self.quota(key)) for key in usable]
-            soonest, _, best = min(
-                (quota.wait(requests, quota.fits(tokens)), -quota.share(), key) for key, quota in quotas
-            )
-        if soonest > 0.0:
-            return None, soonest
+            _, _, best = min((quota.wait(requests, quota.fits(tokens)), -quota.share(), key) for key, quota in quotas)
         quota = self.quota(best)
-        return Held(best, requests, quota.reserve(quota.fits(tokens), requests)), 0.0
+        tokens = quota.fits(tokens)
+        reservation = quota.take(tokens, requests)
+        if reservation is None:
+            return None, quota.wait(requests, tokens)
+        return Held(best, requests, reservation), 0.0
 
     def _gone(self, waiting: _Waiting) -> None:
         self._waiting -= 1
@@ -263,16 +264,14 @@ class UpstreamLimits:
         room = self._room
 
         async def limited(request: Any, ctx: Context) -> Reply[Any]:
-            read = float(counting.estimated_input(request)) if self._counts_tokens else 0.0
-            tokens = read + counting.expected_output(request, room.policy.output) if self._counts_tokens else 0.0
-            remaining = ctx.remaining()
-            patience = room.policy.max_wait if remaining is None else min(room.policy.max_wait, max(remaining, 0.0))
+            read = tokens = 0.0
+            if self._counts_tokens:
+                read = float(counting.estimated_input(request))
+                tokens = read + counting.expected_output(request, room.policy.output)
             requests = self._requests(request)
             if requests > 1 and not room.takes(requests):
                 raise self._too_many(requests)
-            held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys, requests)
-            if held is None:
-                raise self._full(tokens, requests)
+            held = room.grab(tokens, self._keys, requests) or await self._waited(tokens, requests, ctx)
             ctx.answer_headers = {}
             ctx.credential = held.key
             try:
@@ -292,6 +291,15 @@ class UpstreamLimits:
             return reply
 
         return limited
+
+    async def _waited(self, tokens: float, requests: int, ctx: Context) -> Held:
+        """What is reserved when it is this call's turn. Raises RateLimited if that would take too long."""
+        room, remaining = self._room, ctx.remaining()
+        patience = room.policy.max_wait if remaining is None else min(room.policy.max_wait, max(remaining, 0.0))
+        held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys, requests)
+        if held is None:
+            raise self._full(tokens, requests)
+        return held
 
     def _learn(self, held: Held, ctx: Context, tokens: float) -> None:
         """Which key it was, and what the provider says of it."""
