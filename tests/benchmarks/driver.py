@@ -32,6 +32,10 @@ class Job:
     requests: int
     in_flight: int
     length: int
+    variety: int = 1
+    """Different prompts that take turns."""
+    first: int = 0
+    """Which of them is the first."""
     cancel: bool = False
     """Cancel each stream when its first text has come."""
     pause: float = 0.0
@@ -49,7 +53,7 @@ class Result:
 async def run(job: Job) -> Result:
     """Do the job; stops at the first thing that goes wrong."""
     result = Result()
-    left = iter(range(job.requests))
+    left = iter(range(job.first, job.first + job.requests))
     options: list[tuple[str, int]] = [("grpc.use_local_subchannel_pool", 1)]
     if job.pause:  # the small window of a phone, so that it is the gateway that has to wait
         options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536)]
@@ -59,8 +63,8 @@ async def run(job: Job) -> Result:
 
         async def worker() -> None:
             call = await one(job, channel, result)
-            for _ in left:
-                await call()
+            for number in left:
+                await call(number)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -71,12 +75,13 @@ async def run(job: Job) -> Result:
     return result
 
 
-async def _chat(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[], Awaitable[None]]:
+async def _chat(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[int], Awaitable[None]]:
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"{_SERVICE}Chat")
-    request = prompt.request(job.model).SerializeToString()
+    requests = [prompt.request(job.model, number).SerializeToString() for number in range(job.variety)]
     expected = prompt.answer(job.length)
 
-    async def call() -> None:
+    async def call(number: int) -> None:
+        request = requests[number % job.variety]
         response = v1.ChatResponse.FromString(await method(request, timeout=_CALL_TIMEOUT))
         result.messages += 1
         _check("".join(part.text for part in response.message.parts), expected)
@@ -84,12 +89,12 @@ async def _chat(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable
     return call
 
 
-async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[], Awaitable[None]]:
+async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[int], Awaitable[None]]:
     method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"{_SERVICE}StreamChat")
     request = v1.StreamChatRequest(request=prompt.request(job.model)).SerializeToString()
     expected = prompt.answer(job.length)
 
-    async def call() -> None:
+    async def call(_number: int) -> None:
         fragments: list[str] = []
         stream = method(request, timeout=_CALL_TIMEOUT)
         while (message := await stream.read()) is not grpc.aio.EOF:

@@ -29,7 +29,10 @@ class Drivers:
         busy = self._children[:shares]
         for index, child in enumerate(busy):
             share = replace(
-                job, requests=_share(job.requests, shares, index), in_flight=_share(job.in_flight, shares, index)
+                job,
+                requests=_share(job.requests, shares, index),
+                in_flight=_share(job.in_flight, shares, index),
+                first=index * job.variety // shares,
             )
             assert child.stdin is not None
             print(json.dumps(asdict(share)), file=child.stdin, flush=True)

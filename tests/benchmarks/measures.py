@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.benchmarks import decode, dialects, layers, servers, sink
+from tests.benchmarks import caching, decode, dialects, layers, servers, sink
 from tests.benchmarks.driver import Job
 from tests.benchmarks.first_text import Stopwatch, percentile
 from tests.benchmarks.load import Drivers
@@ -16,6 +16,7 @@ from tests.benchmarks.processes import Failed, Process
 from tests.benchmarks.servers import WHOLE_LENGTH, Upstream
 
 _IN_FLIGHT = 50
+_PROMPTS = 500  # that are cached
 _EVENTS = 100  # of a stream
 _EVENT = 20  # characters of one
 _SETTLE = 5.0  # seconds that connections and spans have to come to rest
@@ -69,6 +70,15 @@ MEASURES = (
     Measure("layers-unary", "added by the layers of reliability to a Chat (floor: without them), CPU", "µs", 60.0),
     Measure("layers-route", "added to that by a route over two targets and a race between them, CPU", "µs"),
     Measure("layers-stream", "added by the layers to an upstream event (floor: without them), CPU", "µs", 1.0),
+    Measure("cache-memory", "Chat from memory, CPU a request (floor: gRPC alone)", "µs", 1.4, 1.15, is_ratio=True),
+    Measure("cache-redis", "Chat from Redis, CPU a request (floor: gRPC alone)", "µs", 2.0, 1.35, is_ratio=True),
+    Measure(
+        "cache-full",
+        f"Chat from memory beside {caching.ENTRIES:,} answers, CPU a request (floor: beside a few)",
+        "µs",
+        1.1,
+        is_ratio=True,
+    ),
     Measure("constant", "gRPC alone, CPU a request (for reference)", "µs"),
 )
 
@@ -80,6 +90,7 @@ GROUPS = {
     "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
     "decode": tuple(decode.key(name, kind) for kind in decode.READS for name in decode.names()),
     "layers": ("layers-unary", "layers-route", "layers-stream"),
+    "cache": ("cache-memory", "cache-redis", "cache-full"),
     "constant": ("constant",),
     "peak": ("peak",),
     "soak": ("soak",),
@@ -151,6 +162,9 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
         if "layers" in groups:
             with layers.gateways(folder, mock, collector, f"mock-u{WHOLE_LENGTH}") as gateways:
                 yield from _layers(plan, drivers, gateways, figures)
+        if "cache" in groups:
+            with caching.gateways(folder, mock, collector) as gateways, servers.constant(folder) as constant:
+                yield from _cached(plan, drivers, mock, gateways, constant, figures)
         for group, endure in (("soak", _soak), ("cancelled", _cancelled), ("slow-reader", _slow_reader)):
             if group in groups:
                 with servers.gateway(folder, servers.openai(mock), collector) as gateway:
@@ -298,6 +312,37 @@ def _layers(plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figur
         add("layers-route", whole, cost("gateway", model=layers.ROUTE))
         add("layers-stream", cost("floor", stream=True), cost("gateway", stream=True))
         yield figures
+
+
+def _cached(
+    plan: Plan,
+    drivers: Drivers,
+    mock: Upstream,
+    gateways: Mapping[str, Process],
+    constant: Process,
+    figures: Figures,
+) -> Iterator[Figures]:
+    """What hits cost. There are more prompts than calls in flight: none is joined with another one."""
+    targets = {"constant": constant, **gateways}
+
+    def cost(name: str) -> float:
+        target = targets[name]
+        job = replace(_whole(target, "gateway", plan.whole, _IN_FLIGHT), variety=_PROMPTS)
+        before = target.cpu()
+        drivers.run(job)
+        return (target.cpu() - before) * 1e6 / job.requests
+
+    for name in targets:
+        cost(name)
+    asked = mock.stats()["requests"]
+    for _ in range(plan.repetitions):
+        costs = {name: cost(name) for name in targets}
+        for name, floor in (("memory", "constant"), ("redis", "constant"), ("full", "memory")):
+            figures.add(f"cache-{name}", "floor", costs[floor])
+            figures.add(f"cache-{name}", "gateway", costs[name])
+        yield figures
+    if mock.stats()["requests"] != asked:
+        raise Failed(f"the upstream was asked {mock.stats()} {asked} for what is in the cache")
 
 
 def _soak(plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:

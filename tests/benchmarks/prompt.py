@@ -9,13 +9,13 @@ _USER = ("Lorem ipsum dolor sit amet, consectetur adipiscing elit. " * 40)[:884]
 _TEXT = "the quick brown fox jumps over the lazy dog while seven wizards brew "  # TEXT of mock_upstream.c
 
 
-def request(model: str) -> v1.ChatRequest:
-    """A short conversation with two of the usual options."""
+def request(model: str, number: int = 0) -> v1.ChatRequest:
+    """A short conversation with two of the usual options; another one for each number."""
     return v1.ChatRequest(
         model=model,
         messages=[
             v1.Message(role=v1.ROLE_SYSTEM, parts=[v1.Part(text=_SYSTEM)]),
-            v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text=_USER)]),
+            v1.Message(role=v1.ROLE_USER, parts=[v1.Part(text=f"{_USER}{number or ''}")]),
         ],
         sampling=v1.SamplingOptions(temperature=0.7, max_output_tokens=256),
     )
