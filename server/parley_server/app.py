@@ -22,6 +22,7 @@ from parley.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_ser
 from parley_server import __version__, caching, config, shelves, telemetry
 from parley_server.api import health, reflection
 from parley_server.api.admin import AdminServer
+from parley_server.api.cache import CacheAdmin
 from parley_server.api.calls import Calls
 from parley_server.api.gateway import GatewayServicer
 from parley_server.api.recordings import Recordings
@@ -294,7 +295,8 @@ class Gateway:
             self.port = _bound(lambda address: server.add_secure_port(address, credentials), settings.address)
         if self.settings.admin.enabled:
             admin = self.settings.admin
-            self._admin = AdminServer(stalled_after=admin.stalled_after, stores=PURPOSES)
+            cache = CacheAdmin(caching.Cached(self.answers), asyncio.get_running_loop())
+            self._admin = AdminServer(stalled_after=admin.stalled_after, stores=PURPOSES, cache=cache)
             self.admin_port = _bound(self._admin.bind, admin.address)
         return server
 

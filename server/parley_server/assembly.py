@@ -109,6 +109,7 @@ class Assembly:
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
+        self._cache_target = functools.lru_cache(maxsize=_STACKS)(self._stands_for)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -146,7 +147,7 @@ class Assembly:
             self._memory = before._memory
         await self._gather({} if before is None else before.members)
         providers = {name: member.provider for name, member in self.members.items()}
-        directory = self._directory = Directory(providers, self.catalog, on_change=self._candidate.cache_clear)
+        directory = self._directory = Directory(providers, self.catalog, on_change=self._forget_candidates)
         self._registry = Registry(providers, directory)
         self.pipelines = self._pipelines()
         self.models = Models(self._routing.listed(directory))
@@ -186,7 +187,7 @@ class Assembly:
     async def aclose(self) -> None:
         """Stop what runs in the background and close the connections to providers that nobody else needs."""
         await self._rest()
-        self._candidate.cache_clear()
+        self._forget_candidates()
         members, self.members = self.members, {}
         for member in members.values():
             await member.leave()
@@ -229,7 +230,7 @@ class Assembly:
             layers += [join, Recover()]
         else:
             routes = {name: route.cache for name, route in self.settings.routes.items()}
-            layers += [cache(self._answers, self.settings.cache.policies(routes), self._target, join), Recover()]
+            layers += [cache(self._answers, self.settings.cache.policies(routes), self._cache_target, join), Recover()]
         if self._tracer is not None:
             layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
         router = Router(
@@ -240,7 +241,11 @@ class Assembly:
         )
         return stack(*layers, service=router)
 
-    def _target(self, model: str, operation: Operation) -> CacheTarget:
+    def _forget_candidates(self) -> None:
+        self._candidate.cache_clear()
+        self._cache_target.cache_clear()
+
+    def _stands_for(self, model: str, operation: Operation) -> CacheTarget:
         """What a model name stands for, as far as the cache can tell answers apart by it."""
         if model in self.settings.routes:
             return self._routing.cache_target(model)

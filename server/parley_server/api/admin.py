@@ -1,4 +1,4 @@
-"""The admin port: health and channelz on a thread of its own, so that it answers while the event loop is blocked.
+"""The admin port: health, channelz and the cache of answers on a thread of its own, so that it answers while the event loop is blocked.
 
 Liveness means "a restart would help": it is NOT_SERVING once the event loop has not beaten for a while, and nothing
 else makes it so. "stores" says whether shared state can be reached, and "stores.cache" and the like whether it can be
@@ -19,6 +19,9 @@ from grpc_channelz.v1.channelz_pb2 import DESCRIPTOR as CHANNELZ
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from parley.admin.v1.cache_service_pb2_grpc import add_CacheServiceServicer_to_server
+from parley_server.api.cache import SERVICE as CACHE_SERVICE
+from parley_server.api.cache import CacheAdmin
 from parley_server.api.health import NAMES, NOT_SERVING, SERVING
 
 _THREADS = 8  # a Watch holds one each; Check and channelz need one free
@@ -38,10 +41,10 @@ class _Health(health.HealthServicer):
 class AdminServer:
     """A synchronous gRPC server beside the asynchronous one. Methods may be called from any thread.
 
-    `stores`: the purposes of stores whose health is told.
+    `stores`: the purposes of stores whose health is told. `cache`: serves the cache of answers, if there is one.
     """
 
-    def __init__(self, *, stalled_after: float, stores: Collection[str] = ()) -> None:
+    def __init__(self, *, stalled_after: float, stores: Collection[str] = (), cache: CacheAdmin | None = None) -> None:
         self._health = _Health(experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1))
         for name in NAMES:
             self._health.set(name, NOT_SERVING)
@@ -58,6 +61,9 @@ class AdminServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         channelz.add_channelz_servicer(self._server)
         services = [health.SERVICE_NAME, CHANNELZ.services_by_name["Channelz"].full_name, reflection.SERVICE_NAME]
+        if cache is not None:
+            add_CacheServiceServicer_to_server(cache, self._server)
+            services.append(CACHE_SERVICE)
         reflection.enable_server_reflection(services, self._server)
         self._watcher = threading.Thread(target=self._watch, name="liveness", daemon=True)
 

@@ -27,40 +27,39 @@ class Calls:
     def __len__(self) -> int:
         return self._open
 
-    @contextmanager
-    def track(self, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+    def track(self, context: grpc.aio.ServicerContext[Any, Any]) -> _Handler:
         """Count the current task as the handler of a call until the block ends, and the call until gRPC is done."""
-        task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]  # handlers run in tasks
-        self._tasks.add(task)
-        self._handled.clear()
         self.begun += 1
-        self._open += 1
-        self._sent.clear()
-        context.add_done_callback(lambda _: self._over())  # type: ignore[arg-type]  # the stubs want a client's call
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
-            if not self._tasks:
-                self._handled.set()
+        handler = self._handler()
+        context.add_done_callback(self._over)  # type: ignore[arg-type]  # the stubs want a client's call
+        return handler
 
     @contextmanager
     def background(self) -> Iterator[None]:
         """Count the current task, which is no handler, as a call of its own until the block ends."""
-        task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]
-        self._tasks.add(task)
-        self._handled.clear()
-        self._open += 1
-        self._sent.clear()
         try:
-            yield
+            with self._handler():
+                yield
         finally:
-            self._tasks.discard(task)
-            if not self._tasks:
-                self._handled.set()
             self._over()
 
-    def _over(self) -> None:
+    def _handler(self) -> _Handler:
+        self._open += 1
+        if self._open == 1:
+            self._sent.clear()
+        if not self._tasks:
+            self._handled.clear()
+        task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]  # handlers run in tasks
+        self._tasks.add(task)
+        return _Handler(self, task)
+
+    def handled(self, task: asyncio.Task[object]) -> None:
+        """A task is no handler any more."""
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._handled.set()
+
+    def _over(self, _: object = None) -> None:
         self._open -= 1
         if not self._open:
             self._sent.set()
@@ -79,6 +78,22 @@ class Calls:
     async def cleaned_up(self, seconds: float) -> bool:
         """Wait until every handler has ended, at most `seconds`; whether that happened."""
         return await _within(self._handled, seconds)
+
+
+class _Handler:
+    """A block that a task is the handler of a call in. A class, since every call enters one: a generator costs more."""
+
+    __slots__ = ("_calls", "_task")
+
+    def __init__(self, calls: Calls, task: asyncio.Task[object]) -> None:
+        self._calls = calls
+        self._task = task
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._calls.handled(self._task)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

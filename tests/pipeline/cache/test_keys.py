@@ -137,3 +137,13 @@ def test_targets_that_may_be_any_of_several_are_not_told_apart_by_the_one_that_i
     assert key(request(), Scope("t", "", Target("route", "1", primary="x"))) == key(
         request(), copy.copy(Scope("t", "", Target("route", "1")))
     )
+
+
+def test_the_short_way_to_the_canonical_form_gives_what_the_long_one_does() -> None:
+    plain = request(sampling=v1.SamplingOptions(temperature=0, stop_sequences=["a"]))
+    plain.MergeFromString(b"\xfa\x3f\x03new")
+    long_way = v1.ChatRequest()
+    long_way.CopyFrom(plain)
+    long_way.end_user_id = "u"
+    assert canonical(plain) == canonical(long_way)
+    assert b"lab/model" not in canonical(plain)

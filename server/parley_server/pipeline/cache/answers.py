@@ -68,6 +68,11 @@ class Answers:
         if self._shared is not None:
             self._shared.keys = keys
 
+    @property
+    def are_shared(self) -> bool:
+        """Whether there is a shared store to ask now."""
+        return self._shared is not None and self._bulletin.is_current
+
     def local(self, key: bytes) -> Entry | None:
         """What is in memory and of any use, be it past its time."""
         entry = self.memory.get(key)
@@ -94,11 +99,11 @@ class Answers:
             self.counts.save(entry.saved)
         return found
 
-    async def claim(self, key: bytes, tenant: str, stale_for: float) -> Claim:
+    async def claim(self, key: bytes, tenant: str, stale_for: float, *, waits: bool = True) -> Claim:
         """What the shared store has, or the lease to make it; see there."""
         if self._shared is None or not self._bulletin.is_current:
             return Claim()
-        claim = await self._shared.claim(key, tenant, stale_for)
+        claim = await self._shared.claim(key, tenant, stale_for, waits=waits)
         if claim.entry is not None and claim.lease is None:
             self.memory.put(key, claim.entry)
         return claim

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -20,8 +21,8 @@ from parley_server.pipeline.cache.policy import Cacheable
 KEY_BYTES = 20
 _LEFT_OUT = ("model", "response_cache", "metadata", "end_user_id", "idempotency_key")
 _ROUTING_LEFT_OUT = ("max_attempts", "attempt_timeout", "first_output_timeout", "mid_stream_fallback", "continuation")
-_TENANTS = 10_000  # whose names are remembered
-_FORM = b"1"  # of what is hashed; another one for whatever changes it
+_REMEMBERED = 10_000  # tenants, and scopes
+_FORM = b"cache 1 "  # of what is hashed; another one for whatever changes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,7 @@ class Target:
     primary: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Within what answers are shared."""
 
     tenant: str
@@ -49,6 +49,7 @@ class Keys:
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         self._tenants: dict[str, str] = {}
+        self._beginnings: dict[tuple[bytes, Scope], bytes] = {}
 
     def chat(self, request: v1.ChatRequest, scope: Scope) -> bytes:
         """The key of the answer to a request."""
@@ -61,33 +62,45 @@ class Keys:
         del shared.inputs[:]
         asked = canonical(shared)
         for one in request.inputs:
-            yield self._key(b"embed", scope, asked, one.SerializeToString(deterministic=True))
+            yield self._key(b"embed", scope, _told_apart([asked, one.SerializeToString(deterministic=True)]))
 
     def tenant(self, tenant: str) -> str:
         """What stands for a tenant in names that others may see."""
         if (name := self._tenants.get(tenant)) is None:
-            if len(self._tenants) >= _TENANTS:
+            if len(self._tenants) >= _REMEMBERED:
                 self._tenants.clear()
-            name = self._tenants[tenant] = self._hash(b"tenant", [tenant.encode()]).hex()[:16]
+            name = self._tenants[tenant] = self._hash(b"tenant", tenant.encode()).hex()[:16]
         return name
 
     def of_several(self, keys: list[bytes]) -> bytes:
         """One key for several together."""
-        return self._hash(b"several", keys)
+        return self._hash(b"several", b"".join(keys))
 
-    def _key(self, kind: bytes, scope: Scope, *asked: bytes) -> bytes:
-        target = scope.target
-        texts = (scope.tenant, scope.namespace, target.name, target.version)
-        return self._hash(kind, [*(text.encode() for text in texts), *asked])
+    def _key(self, kind: bytes, scope: Scope, asked: bytes) -> bytes:
+        beginning = self._beginnings.get((kind, scope))
+        if beginning is None:
+            if len(self._beginnings) >= _REMEMBERED:
+                self._beginnings.clear()
+            target = scope.target
+            texts = (scope.tenant, scope.namespace, target.name, target.version)
+            beginning = self._beginnings[kind, scope] = _told_apart([text.encode() for text in texts])
+        return self._hash(kind, beginning + asked)
 
-    def _hash(self, kind: bytes, pieces: list[bytes]) -> bytes:
-        digest = hashlib.blake2b(digest_size=KEY_BYTES, key=self.secret, person=b"cache" + _FORM + kind)
-        digest.update(b"".join([len(piece).to_bytes(8, "little") + piece for piece in pieces]))
-        return digest.digest()
+    def _hash(self, kind: bytes, data: bytes) -> bytes:
+        return hashlib.blake2b(data, digest_size=KEY_BYTES, key=self.secret, person=_FORM + kind).digest()
+
+
+def _told_apart(pieces: list[bytes]) -> bytes:
+    """The pieces as one: other pieces never give the same."""
+    return b"".join([len(piece).to_bytes(8, "little") + piece for piece in pieces])
 
 
 def canonical(request: Cacheable) -> bytes:
     """What is asked, model aside: the same bytes for all requests that ask the same."""
+    if isinstance(request, v1.ChatRequest) and _is_plain(request):
+        # The model is the first field, and so the first in the bytes: a copy without it costs more than to cut it off.
+        model = v1.ChatRequest(model=request.model).ByteSize()
+        return request.SerializeToString(deterministic=True)[model:]
     asked = type(request)()
     asked.CopyFrom(request)  # type: ignore[arg-type]  # they are of one class
     for name in _LEFT_OUT:
@@ -103,6 +116,20 @@ def canonical(request: Cacheable) -> bytes:
         ordered = orjson.dumps(orjson.loads(options), option=orjson.OPT_SORT_KEYS)
         asked.provider_options_json[provider] = ordered.decode()
     return asked.SerializeToString(deterministic=True)
+
+
+def _is_plain(request: v1.ChatRequest) -> bool:
+    """Whether nothing but the model has to be left out or put in order."""
+    return not (
+        request.HasField("response_cache")
+        or request.HasField("routing")
+        or request.HasField("tool_choice")
+        or request.metadata
+        or request.end_user_id
+        or request.idempotency_key
+        or request.provider_options_json
+        or len(request.sampling.stop_sequences) > 1
+    )
 
 
 def _plain_routing(asked: Cacheable) -> None:

@@ -7,6 +7,7 @@ Whole answers and streams share entries: a whole answer from the cache streams, 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -45,6 +46,10 @@ class Flights(Protocol):
 
     def __call__(self, inner: Service, /) -> Service:
         """The layer for calls that the cache has nothing to do with."""
+        ...
+
+    def is_under_way(self, key: bytes) -> bool:
+        """Whether there is a call with this key to join."""
         ...
 
     async def together(self, inner: Service, request: Any, ctx: Context, key: bytes) -> Reply[Any]:
@@ -92,9 +97,15 @@ class Cache:
                 if mode == ONLY_IF_CACHED:
                     raise CacheMiss("the answer is not in the cache", facts={"model": request.model})
                 return await apart(request, ctx)
-            making = lookup.under_way(inner, lambda: self._refresh(lookup, inner, question, ctx))
+            refresh = functools.partial(self._refresh, lookup, inner, question, ctx)
+            making = lookup.under_way(inner, refresh)
             if request.idempotency_key:  # its call is shared already, by those who have the key
                 return await making(request, ctx)
+            if self._answers.are_shared and not self._flights.is_under_way(lookup.flight):
+                if (reply := await lookup.glance(ctx, refresh)) is not None:
+                    return reply
+                if self._flights.is_under_way(lookup.flight):  # since a moment ago
+                    lookup.leave()
             reply = await self._flights.together(making, request, ctx, lookup.flight)
             if ctx.cache is not None and ctx.cache.status == v1.CacheInfo.STATUS_COALESCED:
                 self._answers.counts.coalesced += 1

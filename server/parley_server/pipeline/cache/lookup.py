@@ -24,6 +24,7 @@ from parley_server.pipeline.cache.filling import overhear
 from parley_server.pipeline.cache.lease import Lease
 from parley_server.pipeline.cache.near import Near, Question
 from parley_server.pipeline.cache.policy import CachePolicy, is_kept, ttl_of
+from parley_server.pipeline.cache.store import Claim
 
 _ORDERED = (v1.RoutingOptions.STRATEGY_UNSPECIFIED, v1.RoutingOptions.STRATEGY_ORDERED)
 _HIT, _SEMANTIC_HIT = v1.CacheInfo.STATUS_HIT, v1.CacheInfo.STATUS_SEMANTIC_HIT
@@ -42,6 +43,8 @@ class Lookup:
         self._least = options.min_similarity if options.HasField("min_similarity") else None
         self._near = near if self._least is not None else None
         self._old: Entry | None = None  # past its time
+        self._claim: Claim | None = None  # not made use of yet
+        self._revision: int | None = None  # of the purges known when the answer was looked for
         self.is_past = False
         """Whether the answer that was given is past its time."""
         self.flight = question.key
@@ -69,6 +72,17 @@ class Lookup:
         self._missed(ctx)
         return None
 
+    async def glance(self, ctx: Context, refresh: Callable[[], None]) -> Reply[v1.ChatResponse] | None:
+        """The answer from the shared store. Else the place may be ours: `under_way` follows at once, or `leave`."""
+        self._claim = await self._claimed(self._policy.stale_while_revalidate, waits=False)
+        return self._found(self._claim, ctx, refresh)
+
+    def leave(self) -> None:
+        """Another call makes the answer."""
+        if self._claim is not None and self._claim.lease is not None:
+            self._claim.lease.release()
+        self._claim = None
+
     def under_way(self, inner: Service, refresh: Callable[[], None] | None = None) -> Service:
         """The service that finds the answer elsewhere, or has it made and keeps it.
 
@@ -76,23 +90,18 @@ class Lookup:
         """
 
         async def found(request: Any, ctx: Context) -> Reply[Any]:
-            stale_for = 0.0 if refresh is None else self._policy.stale_while_revalidate
-            revision = self._answers.purges.revision
-            claim = await self._answers.claim(self._question.key, self._question.scope.tenant, stale_for)
-            entry = claim.entry
-            if entry is not None and claim.lease is None and self._will_do(entry, stale_for):
-                self._answers.counts.shared_hits += 1
-                reply = self._given(entry, ctx)
-                if self.is_past and refresh is not None:
-                    refresh()
-                return reply
-            self._old = entry or self._old
+            claim, self._claim = self._claim, None
+            if claim is None or claim.lease is None:
+                claim = await self._claimed(0.0 if refresh is None else self._policy.stale_while_revalidate)
+                if (reply := self._found(claim, ctx, refresh)) is not None:
+                    return reply
+            self._old = claim.entry or self._old
             try:
                 if (near := await self._nearby(ctx)) is not None:
                     if claim.lease is not None:
                         claim.lease.release()
                     return near
-                return await self.filled(inner, request, ctx, claim.lease, revision)
+                return await self.filled(inner, request, ctx, claim.lease)
             except BaseException as error:
                 if claim.lease is not None:
                     claim.lease.release()
@@ -102,13 +111,26 @@ class Lookup:
 
         return found
 
-    async def filled(
-        self, inner: Service, request: Any, ctx: Context, lease: Lease | None = None, revision: int | None = None
-    ) -> Reply[Any]:
+    async def _claimed(self, stale_for: float, *, waits: bool = True) -> Claim:
+        self._revision = self._answers.purges.revision
+        return await self._answers.claim(self._question.key, self._question.scope.tenant, stale_for, waits=waits)
+
+    def _found(self, claim: Claim, ctx: Context, refresh: Callable[[], None] | None) -> Reply[v1.ChatResponse] | None:
+        """The answer of a claim, if it will do."""
+        entry = claim.entry
+        stale_for = 0.0 if refresh is None else self._policy.stale_while_revalidate
+        if entry is None or claim.lease is not None or not self._will_do(entry, stale_for):
+            return None
+        self._answers.counts.shared_hits += 1
+        reply = self._given(entry, ctx)
+        if self.is_past and refresh is not None:
+            refresh()
+        return reply
+
+    async def filled(self, inner: Service, request: Any, ctx: Context, lease: Lease | None = None) -> Reply[Any]:
         """Have the answer made, and keep it. Once this has returned, the lease is taken care of."""
         self._missed(ctx)
-        if revision is None:
-            revision = self._answers.purges.revision
+        revision = self._answers.purges.revision if self._revision is None else self._revision
         reply = await inner(request, ctx)
         waiting = [lease] if lease is not None else []
 

@@ -15,7 +15,7 @@ from parley_server.core.context import Context
 from parley_server.pipeline.cache.keys import Scope
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Question:
     """A chat request that may be answered from the cache."""
 

@@ -71,10 +71,10 @@ class SharedAnswers:
             None if value is None else self._read(value, key, tenant) for key, value in zip(keys, values, strict=True)
         ]
 
-    async def claim(self, key: bytes, tenant: str, stale_for: float) -> Claim:
+    async def claim(self, key: bytes, tenant: str, stale_for: float, *, waits: bool = True) -> Claim:
         """The answer if it is there, or past its time for no more than `stale_for` seconds; or the lease to make it.
 
-        While another gateway makes it, waits for what comes of that.
+        While another gateway makes it, waits for what comes of that, or gives nothing if it shall not wait.
         """
         name, mine = self._name(key, tenant), leases.record()
         pause, last, turns = _FIRST_PAUSE, b"", 0
@@ -94,6 +94,8 @@ class SharedAnswers:
                     if await self._store.replace(name, value, held, LASTS):
                         return Claim(entry, self._leased(name, held, entry), bool(turns))
                     continue
+                if not waits:
+                    return Claim()
                 if holder != last:
                     last, turns = holder, turns + 1
                     if turns > _TURNS:

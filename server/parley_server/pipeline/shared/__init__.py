@@ -143,6 +143,11 @@ class Join:
 
         return joined
 
+    def is_under_way(self, key: bytes) -> bool:
+        """Whether there is a call with this key to join."""
+        call = self._memory.running.get(("", key))
+        return call is not None and not (call.abandoned or call.lost)
+
     async def together(self, inner: Service, request: Any, ctx: Context, key: bytes) -> Reply[Any]:
         """The answer of the call with this key that is under way, or of `inner`, for those to come as well."""
         return await self._joined(inner, request, ctx, ("", key))
