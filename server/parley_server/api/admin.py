@@ -1,4 +1,5 @@
-"""The admin port: health, channelz and the cache of answers on a thread of its own, so that it answers while the event loop is blocked.
+"""The admin port: health, channelz and the cache of answers, on threads of its own: health answers while the event loop
+is blocked.
 
 Liveness means "a restart would help": it is NOT_SERVING once the event loop has not beaten for a while, and nothing
 else makes it so. "stores" says whether shared state can be reached, and "stores.cache" and the like whether it can be

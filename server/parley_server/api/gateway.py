@@ -25,6 +25,7 @@ from ulid import ULID
 
 from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
+from parley_server import semconv
 from parley_server.api import status, validate
 from parley_server.api.calls import Calls
 from parley_server.api.checks import seconds
@@ -111,6 +112,7 @@ class GatewayServicer(GatewayServiceServicer):
                         # Reads are bounded further in, writes here, unless gRPC cancels the call when it is due.
                         async with nullcontext() if ctx.cancelled_when_due else asyncio.timeout(ctx.remaining()):
                             await self._write(reply, writer, request, ctx, context)
+                        _tell_of_cache(ctx, context)
                     except TimeoutError:
                         raise DeadlineExceeded("the caller did not take the whole answer in time") from None
                     except grpc.aio.InternalError:
@@ -175,6 +177,7 @@ class GatewayServicer(GatewayServiceServicer):
                     response.id = ctx.response_id
                     if ctx.initial:
                         await _announce(ctx, context)
+                    _tell_of_cache(ctx, context)
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
         return response
@@ -429,6 +432,15 @@ async def _announce(ctx: Context, context: grpc.aio.ServicerContext[Any, Any]) -
 def _check(violations: list[Violation]) -> None:
     if violations:
         raise InvalidRequest("the request has invalid fields", violations=violations)
+
+
+def _tell_of_cache(ctx: Context, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    """In the trailers, for those who see no messages; beside the caller's own request ID. See decisions/0001."""
+    if ctx.cache is not None:
+        told = [("x-parley-cache", semconv.CACHE_STATUS[ctx.cache.status])]
+        if ctx.request_id[4:] != ctx.response_id[5:]:  # it was given, not made
+            told.append(("x-request-id", ctx.request_id))
+        context.set_trailing_metadata(told)
 
 
 def _set_time(time: Timestamp, unix: float) -> None:
