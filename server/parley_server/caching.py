@@ -20,6 +20,7 @@ def build(settings: Config, stores: Stores) -> Answers:
         time.time,
         shared=(stores.keyvalue("cache"), stores.messages("cache")) if stores.shared else None,
         seals=stores.seals,
+        is_needed=lambda: stores.health.mode("cache") == "closed",
     )
 
 

@@ -77,6 +77,7 @@ class Scene:
         beside: Scene | None = None,
         store: Any = None,
         keys: Sequence[bytes] = (),
+        closed: bool = False,
     ) -> None:
         """`store`: what it shares with others; `beside`: one that it shares store, upstream and time with."""
         self.upstream: Upstream = beside.upstream if beside is not None else Upstream(*(script or says("an answer")))
@@ -89,6 +90,7 @@ class Scene:
             self.wall,
             shared=None if self.store is None else (self.store, self.messages),
             seals=Seals(b"secret", keys),
+            is_needed=lambda: closed,
         )
         self.shared = Memory(SharePolicy(), asyncio.get_running_loop().time)
         metered = Meter(Target("a", "m"), PRICE)(self.upstream)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from parley import v1
-from parley_server.core.errors import InvalidRequest, Unavailable
+from parley_server.core.errors import InvalidRequest, StateUnavailable, Unavailable
 from parley_server.pipeline.cache import CachePolicy
 from parley_server.pipeline.cache.lease import LASTS
 from parley_server.pipeline.cache.purges import Purge
@@ -172,6 +172,24 @@ async def test_a_store_that_is_away_is_a_cache_that_is_empty(keys: list[bytes]) 
         await one.call(ask("other"))
         await settle()
         assert statuses([(await two.call(ask("other")))[1]]) == ["HIT"]
+
+
+async def test_where_the_store_is_needed_calls_that_are_cached_fail_without_it() -> None:
+    async with gateways(1) as (open_one,):
+        needing = Scene(beside=open_one, closed=True)
+        async with needing.serving():
+            await needing.call(ask("there"))
+            open_one.store.away = True
+            assert statuses([(await needing.call(ask("there")))[1]]) == ["HIT"]
+            for mode in (Options.MODE_READ_WRITE, Options.MODE_READ_ONLY):
+                with pytest.raises(StateUnavailable):
+                    await needing.call(ask("not there", cache=Options(mode=mode)))
+            assert (await needing.call(ask("not there", cache=None)))[1] is None
+            late = Scene(beside=open_one, closed=True)
+            async with late.serving():
+                with pytest.raises(StateUnavailable):  # purges are not known yet
+                    await late.call(ask())
+        assert open_one.asked == 2
 
 
 async def test_a_purge_is_known_everywhere_at_once() -> None:

@@ -30,6 +30,8 @@ class Answers:
     """Answers by key. It outlives the stacks that use it.
 
     `shared`: a store and its messages, where several gateways have one together. `wall`: Unix time in seconds.
+    `is_needed`: whether calls that are cached fail, with StateUnavailable, while that store cannot be asked; otherwise
+    it is then as if nothing were in it.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Answers:
         *,
         shared: tuple[KeyValue, Messages] | None = None,
         seals: Seals | None = None,
+        is_needed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.keys = keys
         self.counts = Counts()
@@ -53,7 +56,7 @@ class Answers:
         if shared is not None:
             store, messages = shared
             seals = seals or Seals(b"")
-            self._shared = SharedAnswers(store, keys, seals, self.purges, self.counts, wall, self.later)
+            self._shared = SharedAnswers(store, keys, seals, self.purges, self.counts, wall, self.later, is_needed)
             self._bulletin = Bulletin(store, messages, self.purges, wall, lambda _: self.later(self._forget()))
 
     def start(self) -> None:
@@ -70,8 +73,15 @@ class Answers:
 
     @property
     def are_shared(self) -> bool:
-        """Whether there is a shared store to ask now."""
-        return self._shared is not None and self._bulletin.is_current
+        """Whether there is a shared store, be it one that cannot be asked now."""
+        return self._shared is not None
+
+    def _store(self) -> SharedAnswers | None:
+        """The shared store, if there is one that may be trusted: that is, once all purges are known."""
+        if self._shared is None or self._bulletin.is_current:
+            return self._shared
+        self._shared.failed()
+        return None
 
     def local(self, key: bytes) -> Entry | None:
         """What is in memory and of any use, be it past its time."""
@@ -89,8 +99,8 @@ class Answers:
         found = {key: entry for key in keys if (entry := self.local(key)) is not None and entry.is_fresh(now)}
         self.counts.memory_hits += len(found)
         lacking = [key for key in dict.fromkeys(keys) if key not in found]
-        if lacking and self._shared is not None and self._bulletin.is_current:
-            for key, entry in zip(lacking, await self._shared.get(lacking, tenant), strict=True):
+        if lacking and (store := self._store()) is not None:
+            for key, entry in zip(lacking, await store.get(lacking, tenant), strict=True):
                 if entry is not None and entry.is_fresh(now):
                     self.counts.shared_hits += 1
                     self.memory.put(key, entry)
@@ -101,9 +111,9 @@ class Answers:
 
     async def claim(self, key: bytes, tenant: str, stale_for: float, *, waits: bool = True) -> Claim:
         """What the shared store has, or the lease to make it; see there."""
-        if self._shared is None or not self._bulletin.is_current:
+        if (store := self._store()) is None:
             return Claim()
-        claim = await self._shared.claim(key, tenant, stale_for, waits=waits)
+        claim = await store.claim(key, tenant, stale_for, waits=waits)
         if claim.entry is not None and claim.lease is None:
             self.memory.put(key, claim.entry)
         return claim
@@ -111,8 +121,8 @@ class Answers:
     async def look(self, key: bytes, tenant: str) -> Entry | None:
         """What is in memory or in the shared store and of any use, be it past its time."""
         entry = self.local(key)
-        if entry is None and self._shared is not None and self._bulletin.is_current:
-            [entry] = await self._shared.get([key], tenant)
+        if entry is None and (store := self._store()) is not None:
+            [entry] = await store.get([key], tenant)
             if entry is not None:
                 self.memory.put(key, entry)
         return entry

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from parley_server.core.errors import StateUnavailable
 from parley_server.pipeline.cache import lease as leases
 from parley_server.pipeline.cache.counts import Counts
 from parley_server.pipeline.cache.entry import Entry
@@ -38,7 +39,8 @@ class Claim:
 class SharedAnswers:
     """Entries by key, in a store that may not be there: then nothing is found, and nothing kept.
 
-    `wall`: Unix time in seconds. `spawn` does something in the background.
+    `wall`: Unix time in seconds. `spawn` does something in the background. `is_needed`: whether calls are to fail, with
+    StateUnavailable, where the store cannot be asked.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class SharedAnswers:
         counts: Counts,
         wall: Callable[[], float],
         spawn: Spawn,
+        is_needed: Callable[[], bool],
     ) -> None:
         self.keys = keys
         self.seals = seals
@@ -58,6 +61,7 @@ class SharedAnswers:
         self._counts = counts
         self._wall = wall
         self._spawn = spawn
+        self._is_needed = is_needed
 
     async def get(self, keys: Sequence[bytes], tenant: str) -> list[Entry | None]:
         """Those that are there and of any use, in the order of their keys."""
@@ -65,7 +69,7 @@ class SharedAnswers:
         try:
             values = [await self._store.get(names[0])] if len(names) == 1 else await self._store.get_many(names)
         except StoreUnavailable:
-            self._counts.store_failures += 1
+            self.failed()
             return [None] * len(keys)
         return [
             None if value is None else self._read(value, key, tenant) for key, value in zip(keys, values, strict=True)
@@ -103,7 +107,7 @@ class SharedAnswers:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
         except StoreUnavailable:
-            self._counts.store_failures += 1
+            self.failed()
             return Claim()
 
     async def put(self, entries: Sequence[tuple[bytes, Entry]], lease: Lease | None = None) -> None:
@@ -119,6 +123,12 @@ class SharedAnswers:
         finally:
             if lease is not None:
                 lease.release()
+
+    def failed(self) -> None:
+        """The store cannot be asked. Raises StateUnavailable where calls are not to go on without it."""
+        self._counts.store_failures += 1
+        if self._is_needed():
+            raise StateUnavailable("the cache of answers cannot be asked, and this gateway does not go on without it")
 
     async def sweep(self, purge: Purge) -> None:
         """Delete what is gone by a purge. It is not served any more in any case; this frees the room."""
