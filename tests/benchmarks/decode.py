@@ -35,9 +35,9 @@ def names() -> list[str]:
     return [name for name in _cases() if name != FLOOR]
 
 
-def key(name: str, kind: str) -> str:
-    """Of the measure of a case in reads of a kind."""
-    return f"decode-{name.replace(', ', '-')}-{kind}"
+def key(name: str, kind: str = "") -> str:
+    """Of the measure of a case in reads of a kind, or of all kinds, each for as many events."""
+    return "-".join(filter(None, ("decode", name.replace(", ", "-"), kind)))
 
 
 def costs(streams: int) -> Iterator[tuple[str, str, float]]:

@@ -57,11 +57,20 @@ MEASURES = (
     ),
     *(
         Measure(
-            decode.key(name, kind),
-            f"decoding {name} alone, {kind} a read, CPU an upstream event (floor: OpenAI's)",
+            decode.key(name),
+            f"decoding {name} alone, CPU an upstream event (floor: OpenAI's)",
             "µs",
             1.2,
             1.1,
+            is_ratio=True,
+        )
+        for name in decode.names()
+    ),
+    *(
+        Measure(
+            decode.key(name, kind),
+            f"of that, {name}, {kind} a read",
+            "µs",
             is_ratio=True,
         )
         for kind in decode.READS
@@ -88,7 +97,7 @@ GROUPS = {
     "paced": ("paced",),
     "first": ("first-p50", "first-p99"),
     "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
-    "decode": tuple(decode.key(name, kind) for kind in decode.READS for name in decode.names()),
+    "decode": tuple(decode.key(name, kind) for kind in ("", *decode.READS) for name in decode.names()),
     "layers": ("layers-unary", "layers-route", "layers-stream"),
     "cache": ("cache-memory", "cache-redis", "cache-full"),
     "constant": ("constant",),
@@ -276,10 +285,12 @@ def _decode(plan: Plan, figures: Figures) -> Iterator[Figures]:
         pass
     for _ in range(2 * plan.repetitions + 1):
         taken = {(name, kind): cost for name, kind, cost in decode.costs(plan.decode)}
-        for (name, kind), cost in taken.items():
-            if name != decode.FLOOR:
-                figures.add(decode.key(name, kind), "floor", taken[decode.FLOOR, kind])
-                figures.add(decode.key(name, kind), "gateway", cost)
+        for name, at in [(decode.FLOOR, "floor"), *((name, "gateway") for name in decode.names())]:
+            each = {kind: taken[name, kind] for kind in decode.READS}
+            together = {"": sum(each.values()) / len(each), **each}
+            for kind, cost in together.items():
+                for one in decode.names() if at == "floor" else [name]:
+                    figures.add(decode.key(one, kind), at, cost)
         yield figures
 
 

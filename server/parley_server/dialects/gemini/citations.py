@@ -24,12 +24,13 @@ class Ruler:
 
     def add(self, text: str) -> None:
         """The text goes on with `text`."""
-        chars = size = len(text)
-        if not text.isascii():
+        chars = len(text)
+        if text.isascii():
+            self.bytes += chars
+        else:
             self._at.append(self.bytes)
             self._odd.append((self.chars, text))
-            size = len(text.encode())
-        self.bytes += size
+            self.bytes += len(text.encode())
         self.chars += chars
 
     def index(self, offset: int) -> int:

@@ -34,7 +34,7 @@ class Chunk:
         for frame in frames[start:] if start else frames:
             if not frame.startswith(before):
                 break
-            if frame[behind:].translate(_LIKE) == like and frame[last:behind] == between:
+            if frame[behind:].translate(_LIKE) == like and frame.startswith(between, last):
                 texts.append(frame[first:last])
                 continue
             # Then numbers have more digits, or it is something else.
