@@ -32,6 +32,7 @@ from parley_server.config import Config
 from parley_server.config_revision import carried, digest
 from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
+from parley_server.hints import CircuitHints
 from parley_server.reload import Reloader
 from parley_server.stores.health import PURPOSES
 from parley_server.transports.mock import MockTransport
@@ -70,8 +71,16 @@ class Gateway:
         self._revision = 1
         self._refused = False
         self.answers = caching.build(settings, self.stores)
+        self.hints: CircuitHints | None = None
+        if self.stores.shared:
+            self.hints = CircuitHints(self.stores.messages("limits"), self.stores.presence.gateway)
         self._assembly = Assembly(
-            settings, self._telemetry.tracer, self.stores, digest=digest(settings), answers=self.answers
+            settings,
+            self._telemetry.tracer,
+            self.stores,
+            digest=digest(settings),
+            answers=self.answers,
+            hints=self.hints,
         )
         self._retiring: dict[asyncio.Task[None], Assembly] = {}
         self._changing = asyncio.Lock()
@@ -123,6 +132,8 @@ class Gateway:
             await self.stores.aclose()
             raise
         self._tasks.append(asyncio.create_task(self.recordings.listen()))
+        if self.hints is not None:
+            self._tasks.append(asyncio.create_task(self.hints.run(lambda *hint: self._assembly.warn(*hint))))
         await self._server.start()
         self._telemetry.observe(self.gauges)
         if self._admin is not None:
@@ -205,6 +216,7 @@ class Gateway:
             digest=new,
             catalog=self._assembly.catalog if same else None,
             answers=self.answers,
+            hints=self.hints,
         )
         try:
             await fresh.start(self._assembly)

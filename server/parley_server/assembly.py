@@ -33,6 +33,7 @@ from parley_server.core.service import Layer, Service, stack
 from parley_server.core.standing import Standing
 from parley_server.core.target import Target
 from parley_server.dialects.rate_limits import rate_limits
+from parley_server.hints import CircuitHints
 from parley_server.members import Member, TargetHealth, bind
 from parley_server.pipeline.admit import Admit
 from parley_server.pipeline.authenticate import Authenticate
@@ -93,6 +94,7 @@ class Assembly:
         digest: str = "",
         catalog: Catalog | None = None,
         answers: Answers | None = None,
+        hints: CircuitHints | None = None,
     ) -> None:
         self.settings = settings
         self.stores = stores
@@ -106,6 +108,7 @@ class Assembly:
         self._callers = None if settings.callers is None else known_callers(settings.callers)
         self._plans = plans(owned(settings.callers), settings.tenants, settings.limits)
         self._answers = answers or caching.build(settings, stores)
+        self._hints = hints
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
@@ -176,7 +179,7 @@ class Assembly:
         for name, health in before._healths.items():
             provider = name.partition("/")[0]
             if provider in self.members and self.members[provider] is before.members.get(provider):
-                self._healths[name] = self._adapted(health, before.settings)
+                self._healths[name] = self._adapted(name, health, before.settings)
 
     async def retire(self) -> None:
         """Stop what runs in the background, wait until the last call is over, and close what nobody else needs."""
@@ -277,7 +280,7 @@ class Assembly:
             stores.seals,
             time.monotonic,
             lasts=self._longest_call(),
-            refuses=stores.health.mode("idempotency") == "closed",
+            refuses=lambda: stores.health.mode("idempotency") == "closed",
         )
 
     def _longest_call(self) -> float:
@@ -325,15 +328,20 @@ class Assembly:
 
     def _health(self, target: str) -> TargetHealth:
         """The state of a target, which outlives its stacks: these are made anew whenever the models are listed."""
-        health = self._healths.pop(target, None) or self._new_health()
+        health = self._healths.pop(target, None) or self._new_health(target)
         self._healths[target] = health
         if len(self._healths) > _TARGETS:
             del self._healths[next(iter(self._healths))]  # the one that was not needed for longest
         return health
 
-    def _adapted(self, health: TargetHealth, was: Config) -> TargetHealth:
+    def warn(self, target: str, seconds: float) -> None:
+        """Another gateway has given a target up for so long."""
+        if target.partition("/")[0] in self.members and (circuit := self._health(target).circuit) is not None:
+            circuit.warn(seconds)
+
+    def _adapted(self, target: str, health: TargetHealth, was: Config) -> TargetHealth:
         """`health` of a target, which grew under the settings `was`, as far as the policies are the same now."""
-        now, fresh = self.settings, self._new_health()
+        now, fresh = self.settings, self._new_health(target)
         return TargetHealth(
             retries=health.retries if now.retry == was.retry else fresh.retries,
             circuit=health.circuit if now.breaker == was.breaker else fresh.circuit,
@@ -341,13 +349,16 @@ class Assembly:
             standing=health.standing,
         )
 
-    def _new_health(self) -> TargetHealth:
+    def _new_health(self, target: str) -> TargetHealth:
         retry, breaker, places = self.settings.retry, self.settings.breaker, self.settings.bulkhead
         known = breaker.model_dump(exclude={"enabled", "max_wait"})
         limits = BulkheadPolicy(places.concurrency, places.queue, places.max_wait) if places.concurrency else None
+        circuit = Circuit(CircuitPolicy(**known), time.monotonic) if breaker.enabled else None
+        if circuit is not None and self._hints is not None:
+            circuit.on_open = functools.partial(self._hints.opened, target)
         return TargetHealth(
             retries=RetryBudget(retry.budget_share, retry.budget),
-            circuit=Circuit(CircuitPolicy(**known), time.monotonic) if breaker.enabled else None,
+            circuit=circuit,
             places=Places(limits, time.monotonic) if limits is not None else None,
             standing=Standing(time.monotonic, rate_limits),
         )

@@ -1,4 +1,4 @@
-"""Idempotency keys with several gateways over one Redis, and over one file: a key counts for all of them."""
+"""Several gateways over one Redis, or one file: an idempotency key counts for all, a circuit that opens warns all."""
 
 from __future__ import annotations
 
@@ -46,12 +46,22 @@ async def once(exchange: Exchange) -> None:
     await exchange.stall()
 
 
-FIRST = asyncio.Event()
+async def moody(exchange: Exchange) -> None:
+    """Fails, until it is well again."""
+    if WELL.is_set():
+        await exchange.answer(200, openai_answer("well"))
+    else:
+        await exchange.answer(500, {"error": {"message": "ill"}})
+
+
+FIRST, WELL = asyncio.Event(), asyncio.Event()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def there(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Replicas]:
-    async with replicas({"slowly": slowly, "once": once}, tmp_path_factory.mktemp("replicas")) as found:
+    plays = {"slowly": slowly, "once": once, "moody": moody, "moody2": moody}
+    retry = {"attempts_per_target": 1, "max_attempts": 1}
+    async with replicas(plays, tmp_path_factory.mktemp("replicas"), retry=retry, breaker={"max_wait": 0}) as found:
         yield found
 
 
@@ -97,6 +107,34 @@ async def test_who_waits_elsewhere_waits_no_longer_than_it_wants(there: Replicas
         await chat(there.other, "deadline", timeout=0.2)
     assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert text(await first) == "one two"
+
+
+async def failing(server: Gateway, model: str, count: int) -> list[str]:
+    """The reasons of so many calls that fail."""
+    reasons = []
+    for _ in range(count):
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await server.stub.Chat(ask(f"up/{model}"))
+        reasons.append(reason(failed.value))
+    return reasons
+
+
+async def test_a_circuit_that_opens_here_opens_sooner_elsewhere(there: Replicas) -> None:
+    ill, left_alone = "PROVIDER_UNAVAILABLE", "PROVIDER_CIRCUIT_OPEN"
+    for model in ("moody", "moody2"):
+        assert await failing(there.one, model, 6) == [ill] * 5 + [left_alone]
+        for _ in range(500):
+            if any(line.get("target") == f"up/{model}" for line in there.other.log):
+                break
+            await asyncio.sleep(0.01)
+    before = there.asked
+    assert await failing(there.other, "moody", 2) == [ill, left_alone]
+    assert there.asked == before + 1
+    WELL.set()
+    answers = await asyncio.gather(*(there.other.stub.Chat(ask("up/moody2")) for _ in range(20)))
+    assert {text(answer) for answer in answers} == {"well"}, "hearsay shuts nobody out"
+    WELL.clear()
+    assert await failing(there.other, "moody2", 4) == [ill] * 4, "and is forgotten when all is well"
 
 
 async def test_the_gateway_that_makes_the_call_is_killed(there: Replicas) -> None:

@@ -95,7 +95,7 @@ class Gateway:
         clock = asyncio.get_running_loop().time
         self.upstream = Upstream(*script)
         self.presence = Presence(values, name, clock)
-        self.claims = Claims(values, self.presence, Seals(b"secret"), clock, lasts=10_000, refuses=refuses)
+        self.claims = Claims(values, self.presence, Seals(b"secret"), clock, lasts=10_000, refuses=lambda: refuses)
         self.memory = Memory(policy or SharePolicy(), clock, self.claims)
         self.service: Service = Keyed(self.memory)(self.upstream)
 

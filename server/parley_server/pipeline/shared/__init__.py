@@ -111,7 +111,7 @@ async def _taken(claims: Claims, key: Key, digest: bytes, ctx: Context) -> Claim
     try:
         return await claims.take(key, digest, ctx.response_id)
     except StoreUnavailable as error:
-        if not claims.refuses:
+        if not claims.refuses():
             return None
         raise StateUnavailable(
             "it cannot be told now whether the call with this idempotency key was made already, so it is not made",

@@ -43,7 +43,7 @@ class Claim:
 class Claims:
     """The keys that calls are under way for, and answers, of all gateways.
 
-    `lasts`: seconds that no call exceeds. `refuses`: whether calls with keys are refused while the store is away.
+    `lasts`: seconds that no call exceeds. `refuses`: whether calls with keys are refused now that the store is away.
     `clock` gives seconds and never goes back.
     """
 
@@ -55,7 +55,7 @@ class Claims:
         clock: Callable[[], float],
         *,
         lasts: float,
-        refuses: bool = True,
+        refuses: Callable[[], bool],
     ) -> None:
         self.refuses = refuses
         self.corrupt = 0
