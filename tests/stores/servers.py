@@ -33,10 +33,21 @@ def free_port() -> int:
 
 def ask(port: int, *command: str) -> str:
     """The raw answer of the server at `port`. Raises OSError if there is none."""
-    parts = [f"${len(part.encode())}\r\n{part}\r\n" for part in command]
     with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
-        connection.sendall(f"*{len(command)}\r\n{''.join(parts)}".encode())
-        return connection.recv(65536).decode(errors="replace")
+        return _asked(connection, command)
+
+
+def ask_as(port: int, user: str, password: str, *command: str) -> str:
+    """The same for somebody who logs in."""
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+        assert _asked(connection, ("AUTH", user, password)) == "+OK\r\n"
+        return _asked(connection, command)
+
+
+def _asked(connection: socket.socket, command: tuple[str, ...]) -> str:
+    parts = [f"${len(part.encode())}\r\n{part}\r\n" for part in command]
+    connection.sendall(f"*{len(command)}\r\n{''.join(parts)}".encode())
+    return connection.recv(65536).decode(errors="replace")
 
 
 @dataclass(eq=False)

@@ -66,7 +66,9 @@ class RedisTls(Section):
 class OnFailure(Section):
     """What happens while a store cannot be asked, by what it is for."""
 
-    cache: Literal["open"] = Field("open", description="Calls go on with what this gateway has cached itself.")
+    cache: Literal["open", "closed"] = Field(
+        "open", description="Calls go on with what this gateway has cached itself, or those that want it are refused."
+    )
     limits: Literal["local", "closed", "open"] = Field(
         "local",
         description="Each gateway keeps the limit divided by `replicas`, or refuses calls, or lets all through.",
