@@ -394,7 +394,7 @@ class Assembly:
             wire = HttpTransport()
             card = kinds[settings.kind].card(name, settings, Shared(wire))
             card = replace(card, transport=card.transport or wire, region=card.region or settings.region)
-            member = self.members[name] = Member(settings, card, wire)
+            member = self.members[name] = Member(settings, card, wire, counters=self.stores.shared_counters)
             if settings.only_if_reachable:
                 try:
                     async with asyncio.timeout(_PROBE_TIMEOUT):

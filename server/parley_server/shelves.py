@@ -56,6 +56,11 @@ class Stores:
     opened: tuple[Callable[[], Awaitable[None]], ...] = ()
     closed: tuple[Callable[[], Awaitable[None]], ...] = ()
 
+    @property
+    def shared_counters(self) -> Counters | None:
+        """`counters`, if other gateways count with them."""
+        return None if isinstance(self.counters, MemoryCounters) else self.counters
+
     async def start(self) -> None:
         """Open what there is to open. Raises OSError for a file; a server that is not there is waited for.
 

@@ -52,13 +52,17 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas(
-    plays: Mapping[str, Script], folder: Path, count: int = 2, **sections: Any
+    plays: Mapping[str, Script],
+    folder: Path,
+    count: int = 2,
+    up: Mapping[str, Any] | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Replicas]:
-    """`count` gateways and a server of their own."""
+    """`count` gateways and a server of their own. `up`: further settings of the provider."""
     server = await asyncio.to_thread(Server(VALKEY).start)
     try:
         async with scripted(by_model(plays)) as upstream, AsyncExitStack() as opened:
-            providers = {"up": {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1"}}
+            providers = {"up": {"kind": "openai-compatible", "base_url": f"{upstream.base_url}/v1", **(up or {})}}
             redis = {"url": server.url, **sections.pop("redis", {})}
             settings = config(providers=providers, redis=redis, **sections)
             there = Replicas(server, upstream, folder, settings, opened)

@@ -129,3 +129,18 @@ async def test_without_the_server_each_goes_on_with_its_share_or_nobody_does(tmp
             await asyncio.sleep(0.05)
             tries.append(await attempt(strict))
         assert not tries[-1], "the server is back, and limits are not"
+
+
+async def test_four_gateways_ask_a_provider_no_more_than_it_allows_one(tmp_path: Path) -> None:
+    allowed = 120
+    limits = {"requests_per_minute": allowed, "max_wait": 0}
+    async with replicas({"m": openai_says("hi")}, tmp_path, GATEWAYS, {"limits": limits}) as there:
+        busy = asyncio.Semaphore(24)
+
+        async def one(number: int) -> str:
+            async with busy:
+                return await attempt(there.gateways[number % GATEWAYS])
+
+        said = await asyncio.gather(*(one(number) for number in range(400)))
+        assert there.asked == said.count("") == allowed
+        assert set(said) == {"", "PROVIDER_RATE_LIMITED"}

@@ -19,7 +19,7 @@ Clock = Callable[[], float]
 
 MINUTE = 60.0
 _SLICES = 100  # of a window: what a slice holds is forgotten at once, when its youngest entry may be
-_ON_THE_WAY = (
+ON_THE_WAY = (
     0.25  # seconds by which one request may reach the provider later than the next: the window is so much longer
 )
 _NOTHING = 1e-9
@@ -75,7 +75,7 @@ class SlidingWindow:
         self.limit = limit
         self._clock = clock
         self._width = window / _SLICES
-        self._window = window + _ON_THE_WAY
+        self._window = window + ON_THE_WAY
         self._slices: deque[Slice] = deque()  # oldest first
         self._used = 0.0
         self._elsewhere = Slice(0.0)  # what others have used of it, by what the provider says
