@@ -18,6 +18,7 @@ from parley_server.dialects.learned import run
 from parley_server.dialects.parts import PartWriter
 
 _PLAIN = {"content", "index"}
+_MEASURE_EVERY = 16  # reads
 _COUNT_EVERY = 64  # output tokens; every chunk brings counts, and each event of them costs more than its text
 
 
@@ -48,6 +49,7 @@ class ChunkDecoder:
         self._filtered = False
         self._started = False
         self._shape: Chunk | None = None  # of chunks with more of the text that grows
+        self._fresh: list[str] = []  # what chunks of that shape brought, not yet measured
         self._unread = 0  # characters in chunks of that shape since counts were read: hardly ever fewer than tokens
 
     def feed(self, frames: Sequence[bytes]) -> Batch:
@@ -60,12 +62,12 @@ class ChunkDecoder:
                     if known:
                         at += known
                         self._writer.append(self._growing, "text", words)
-                        self._ruler.add(words)  # type: ignore[union-attr]  # a text that grows is measured
-                        self._unread += len(words)
-                        if self._unread >= _COUNT_EVERY:
+                        self._fresh.append(words)
+                        if len(self._fresh) >= _MEASURE_EVERY and self._measure() >= _COUNT_EVERY:
                             self._unread = 0
                             self._counts = self._shape.counts(frames[at - 1]) or self._counts
                         continue
+                    self._measure()
                 self._frame(frames[at])
                 at += 1
             if self._counts is not self._counted:
@@ -73,6 +75,15 @@ class ChunkDecoder:
             return self._writer.take()
         except answers.NONSENSE as error:
             raise ProtocolError("a chunk of the provider is not of its protocol") from error
+
+    def _measure(self) -> int:
+        """Take the measure of what chunks of the shape have brought; gives the characters since counts were read."""
+        if self._fresh:
+            text = "".join(self._fresh)
+            self._fresh.clear()
+            self._ruler.add(text)  # type: ignore[union-attr]  # a text that grows is measured
+            self._unread += len(text)
+        return self._unread
 
     def _frame(self, frame: bytes) -> None:
         if frame == b"[DONE]":
@@ -96,6 +107,7 @@ class ChunkDecoder:
 
     def finish(self) -> Batch:
         """Sources, counts, the end. Raises StreamInterrupted if no chunk said why it ended."""
+        self._measure()
         if self._reason is None:
             raise StreamInterrupted("the provider's stream ended before its answer did")
         try:
