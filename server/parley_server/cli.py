@@ -1,4 +1,7 @@
-"""`parley-server`: serve, check a configuration before it is served, list models, make keys for callers."""
+"""`parley-server`: serve, check a configuration before it is served, ask for health, list models, make keys.
+
+What a command needs is imported when it runs: `health` is run every few seconds, and needs little.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from parley_server import __version__
-from parley_server.config import Config, read
 from parley_server.config_sources import ConfigError
-from parley_server.config_watch import Source
+
+if TYPE_CHECKING:
+    from parley_server.config import Config
 
 app = typer.Typer(
     help="One gRPC API for every language model.",
@@ -30,9 +34,11 @@ ConfigFile = Annotated[
 @app.command()
 def serve(config: ConfigFile = None) -> None:
     """Serve until SIGTERM or SIGINT; a second signal stops at once. SIGHUP reads the configuration again."""
+    from parley_server.config_watch import Source
+
     source = Source(config)
     settings = _load(config, source.read)
-    from parley_server.app import serve as run  # the whole gateway, not needed to check a file
+    from parley_server.app import serve as run  # the whole gateway, not needed to find a file wrong
 
     try:
         run(settings, source)
@@ -48,6 +54,35 @@ def check(config: ConfigFile = None) -> None:
     providers = ", ".join(sorted(settings.providers)) or "none"
     routes = f"; routes: {', '.join(sorted(settings.routes))}" if settings.routes else ""
     typer.echo(f"ok: listens on {settings.server.address}; providers: {providers}{routes}")
+
+
+@app.command()
+def health(
+    name: Annotated[str, typer.Argument(help="Name of what is asked for: readiness, liveness, startup, stores, …")] = (
+        "readiness"
+    ),
+    address: Annotated[
+        str, typer.Option("--address", envvar="PARLEY_ADMIN__ADDRESS", help="host:port of the admin port.")
+    ] = "127.0.0.1:50052",
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, max=60, help="Seconds to wait.")] = 2,
+) -> None:
+    """Ask a running gateway's admin port for its health.
+
+    Exits with 0 if it is SERVING, with 1 if it is not or does not answer, with 2 if it knows no such name.
+    """
+    from parley_server.api.probe import NoAnswerError, UnknownNameError, health_of
+
+    try:
+        said = health_of(name, address, timeout)
+    except UnknownNameError as error:
+        typer.echo(f"parley-server: {error}", err=True)
+        raise typer.Exit(2) from None
+    except NoAnswerError as error:
+        typer.echo(f"parley-server: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(said)
+    if said != "SERVING":
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -92,6 +127,8 @@ def version() -> None:
 
 
 def _load(path: Path | None, load: Callable[[], Config] | None = None) -> Config:
+    from parley_server.config import read
+
     try:
         return load() if load is not None else read(path)
     except ConfigError as error:

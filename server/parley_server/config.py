@@ -81,6 +81,10 @@ class Admin(Section):
     """The port of operators: health and channelz, on a thread of its own."""
 
     enabled: bool = Field(True, description="Serve the admin port.")
+    insecure: bool = Field(
+        False,
+        description="Listen beyond loopback whatever `server` says. Only where something keeps strangers away.",
+    )
     address: Address = Field("127.0.0.1:50052", description="Where to listen: host:port; port 0 takes any free one.")
     stalled_after: Seconds = Field(
         5, description="Seconds the event loop may be blocked before liveness says NOT_SERVING."
@@ -292,8 +296,8 @@ class Config(Section):
     @classmethod
     def _guarded(cls, admin: Admin, info: ValidationInfo) -> Admin:
         server = info.data.get("server")
-        if admin.enabled and not (isinstance(server, Server) and server.insecure):
-            check_reach(admin.address, ["nothing authenticates operators"])
+        if admin.enabled and not admin.insecure and not (isinstance(server, Server) and server.insecure):
+            check_reach(admin.address, ["nothing authenticates operators"], section="admin")
         return admin
 
 

@@ -86,13 +86,13 @@ def lacks_of(*, tls: Tls | None, callers: bool) -> list[str]:
     return lacks
 
 
-def check_reach(address: str, lacks: list[str]) -> None:
-    """Raises ValueError if other machines reach `address` and it lacks anything."""
+def check_reach(address: str, lacks: list[str], *, section: str = "server") -> None:
+    """Raises ValueError if other machines reach `address` of `section` and it lacks anything."""
     host = address.rpartition(":")[0]
     if lacks and not _is_loopback(host):
         raise ValueError(
             f"{host} is reachable from other machines, and {', and '.join(lacks)}; listen on 127.0.0.1, or set "
-            "server.insecure: true behind something that sees to it"
+            f"{section}.insecure: true behind something that sees to it"
         )
 
 

@@ -25,6 +25,7 @@ NEEDS_RESTART = (
     "server.max_connection_age_grace",
     "server.reflection",
     "admin.enabled",
+    "admin.insecure",
     "admin.address",
     "admin.stalled_after",
     "telemetry.enabled",

@@ -102,3 +102,14 @@ def test_certificates_are_replaced_and_tls_itself_is_not(pem: Path, tmp_path: Pa
     plain = load("server: {address: '127.0.0.1:1'}", {})
     assert carried(old, plain)[1] == carried(plain, old)[1] == ["server.tls"]
     assert carried(old, plain)[0].server.tls == old.server.tls
+
+
+def test_the_admin_port_beyond_loopback_needs_a_word_of_its_own(pem: Path) -> None:
+    served = CALLERS + server(pem)
+    (problem,) = problems(served + "admin: {address: '[::]:1'}", KEYS)
+    assert problem.startswith("admin: [::] is reachable from other machines, and nothing authenticates operators")
+    assert problem.endswith("or set admin.insecure: true behind something that sees to it")
+    config = load(served + "admin: {address: '[::]:1', insecure: true}", KEYS)
+    assert (config.admin.insecure, config.server.insecure) == (True, False)
+    (problem,) = problems("server: {address: '[::]:1'}\nadmin: {insecure: true}")
+    assert problem.startswith("server.address: ")

@@ -17,8 +17,10 @@ import pytest
 from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from typer.testing import CliRunner
 
 from parley import v1
+from parley_server.cli import app
 from tests.gateway.process import Gateway, ask, config, gateway, stream
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -82,6 +84,33 @@ async def test_reflection_describes_the_service(running: Gateway, version: str) 
     assert {"parley.v1.GatewayService", "grpc.health.v1.Health", f"grpc.reflection.{version}.ServerReflection"} <= names
     assert gateway_file.file_descriptor_response.file_descriptor_proto
     assert own_file.file_descriptor_response.file_descriptor_proto
+
+
+async def asked_for_health(server: Gateway, *arguments: str) -> tuple[int, str]:
+    """Exit code of `parley-server health`, and what it wrote."""
+    done = await asyncio.to_thread(
+        CliRunner().invoke, app, ["health", *arguments], env={"PARLEY_ADMIN__ADDRESS": f"[::]:{server.admin_port}"}
+    )
+    return done.exit_code, done.output
+
+
+async def test_the_health_command_tells_by_its_exit_code(running: Gateway) -> None:
+    for name in ([], ["liveness"], ["stores.cache"], [""]):
+        assert await asked_for_health(running, *name) == (0, "SERVING\n")
+    code, said = await asked_for_health(running, "readyness")
+    assert (code, "no health under the name 'readyness'" in said) == (2, True)
+    call = running.stub.StreamChat(stream("mock/endless"))
+    await anext(aiter(call))
+    running.terminate()
+    answers = [await asked_for_health(running)]
+    while answers[-1] == (0, "SERVING\n") and len(answers) < 200:
+        answers.append(await asked_for_health(running))
+    assert answers[-1] == (1, "NOT_SERVING\n")
+    assert await asked_for_health(running, "liveness") == (0, "SERVING\n")
+    call.cancel()
+    assert await running.exit_code() == 0
+    code, said = await asked_for_health(running)
+    assert (code, "UNAVAILABLE" in said, "Traceback" in said) == (1, True, False)
 
 
 async def test_channelz_counts_calls_on_the_admin_port(running: Gateway) -> None:
