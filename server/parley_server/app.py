@@ -33,6 +33,7 @@ from parley_server.config_revision import carried, digest
 from parley_server.config_watch import Source
 from parley_server.core.gauges import Gauges
 from parley_server.hints import CircuitHints
+from parley_server.questions import Questions
 from parley_server.reload import Reloader
 from parley_server.stores.health import PURPOSES
 from parley_server.transports.mock import MockTransport
@@ -74,6 +75,7 @@ class Gateway:
         self.hints: CircuitHints | None = None
         if self.stores.shared:
             self.hints = CircuitHints(self.stores.messages("limits"), self.stores.presence.gateway)
+        self.questions = Questions(self.answers, self.stores)
         self._assembly = Assembly(
             settings,
             self._telemetry.tracer,
@@ -81,6 +83,7 @@ class Gateway:
             digest=digest(settings),
             answers=self.answers,
             hints=self.hints,
+            similar=self.questions,
         )
         self._retiring: dict[asyncio.Task[None], Assembly] = {}
         self._changing = asyncio.Lock()
@@ -97,6 +100,12 @@ class Gateway:
         self.gauges.add("remembered_bytes", lambda: self._assembly.remembered_bytes)
         self.gauges.add("cached_answers", lambda: len(self.answers.memory))
         self.gauges.add("cached_bytes", lambda: self.answers.memory.size)
+        similar = self.questions
+        self.gauges.add("similar_questions", lambda: similar.held)
+        self.gauges.add("similar_lookups", lambda: similar.counts.lookups)
+        self.gauges.add("similar_vetoed", lambda: similar.counts.vetoed)
+        self.gauges.add("similar_late", lambda: similar.counts.late)
+        self.gauges.add("similar_not_embedded", lambda: similar.counts.not_embedded)
         self.gauges.add("open_circuits", lambda: self._assembly.open_circuits)
         self.gauges.add("keys_set_aside", lambda: self._assembly.keys_set_aside)
         self.gauges.add("stores_down", lambda: len(self.stores.health.degraded))
@@ -129,6 +138,7 @@ class Gateway:
         except BaseException:
             await self._assembly.aclose()
             await self.answers.aclose()
+            await self.questions.aclose()
             await self.stores.aclose()
             raise
         self._tasks.append(asyncio.create_task(self.recordings.listen()))
@@ -217,6 +227,7 @@ class Gateway:
             catalog=self._assembly.catalog if same else None,
             answers=self.answers,
             hints=self.hints,
+            similar=self.questions,
         )
         try:
             await fresh.start(self._assembly)
@@ -265,6 +276,7 @@ class Gateway:
             await built.aclose()
         await self.answers.aclose()
         await self._assembly.settle()
+        await self.questions.aclose()
         await self.stores.aclose()
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_TIMEOUT)
         if self._admin is not None:

@@ -64,6 +64,7 @@ from parley_server.providers.kind import Shared
 from parley_server.providers.kinds import known
 from parley_server.providers.registry import Registry
 from parley_server.providers.stepped import chat_endpoint
+from parley_server.questions import Questions
 from parley_server.routing import Routing, hedges
 from parley_server.shelves import Stores
 from parley_server.transports.http import HttpTransport
@@ -80,8 +81,8 @@ class Assembly:
     """What serves calls under one configuration: `pipelines`, `models` and `info`, between `start()` and `aclose()`.
 
     One that replaces another is started with it: what the new settings leave alone is taken over, be it connections,
-    tokens, lists of models, or what is remembered of targets. `catalog`: if it is built already. `answers`: the cached
-    ones, which outlive it.
+    tokens, lists of models, or what is remembered of targets. `catalog`: if it is built already. `answers` and
+    `similar`: those that are cached, and the index of their questions, which outlive it.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Assembly:
         catalog: Catalog | None = None,
         answers: Answers | None = None,
         hints: CircuitHints | None = None,
+        similar: Questions | None = None,
     ) -> None:
         self.settings = settings
         self.stores = stores
@@ -109,6 +111,7 @@ class Assembly:
         self._plans = plans(owned(settings.callers), settings.tenants, settings.limits)
         self._answers = answers or caching.build(settings, stores)
         self._hints = hints
+        self._similar = similar or Questions(self._answers, stores)
         self._race, races = hedges(settings.hedging, settings.routes)
         self._routing = Routing(settings.routes, races)
         self._candidate = functools.lru_cache(maxsize=_STACKS)(self._resolve)
@@ -229,20 +232,29 @@ class Assembly:
         if self._plans:
             layers.append(Admit(self.stores.counters, self._plans, self.settings.limits.expected_output))
         layers.append(Keyed(self._memory, around=self.in_use))
+        router = self._router()
         if cache is None or not self.settings.cache.enabled:
             layers += [join, Recover()]
         else:
             routes = {name: route.cache for name, route in self.settings.routes.items()}
-            layers += [cache(self._answers, self.settings.cache.policies(routes), self._cache_target, join), Recover()]
+            cached = (self._answers, self.settings.cache.policies(routes), self._cache_target, join)
+            if cache is Cache:
+                embed = stack(self.in_use, service=router)
+                layers.append(Cache(*cached, self._similar.near(self.settings.cache.semantic, embed)))
+            else:
+                layers.append(EmbedCache(*cached))
+            layers.append(Recover())
         if self._tracer is not None:
             layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
-        router = Router(
+        return stack(*layers, service=router)
+
+    def _router(self) -> Router:
+        return Router(
             self._candidate,
             self.settings.retry.max_attempts,
             max_wait=self.settings.breaker.max_wait,
             race=self._race,
         )
-        return stack(*layers, service=router)
 
     def _forget_candidates(self) -> None:
         self._candidate.cache_clear()

@@ -29,6 +29,7 @@ from parley_server.config_problems import Problem, problems_of, said
 from parley_server.config_reach import Tls, check_reach, lacks_of
 from parley_server.config_routes import Routes
 from parley_server.config_routes import problems as routes_problems
+from parley_server.config_semantic import problems as semantic_problems
 from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
 from parley_server.providers.kind import Kind, KindError
 from parley_server.providers.kinds import known
@@ -344,6 +345,8 @@ def load(
         there = config.providers.keys() | {problem.above[-1] for problem in found}  # those with problems too
         problems += routes_problems(config.routes, there)
         problems += limits_problems(owned(config.callers), config.tenants)
+        similar = {f"routes.{name}.cache.similar": route.cache.similar for name, route in config.routes.items()}
+        problems += semantic_problems(config.cache.semantic, {"cache.similar": config.cache.similar, **similar}, there)
     problems += dict.fromkeys(said(problem, variables) for problem in found)
     if problems:
         raise ConfigError(problems)

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from parley import v1
+from parley_server.config_semantic import Semantic, Similarity
 from parley_server.core.secret import Secret
 from parley_server.pipeline.cache import CachePolicy, Policies
 from parley_server.settings import NO_SECRET, SecretRef, Section
@@ -38,6 +39,9 @@ class CachePolicySettings(Section):
     stale_if_error: float | None = Field(
         None, ge=0, le=_DAY, description="Seconds after its time that an answer is given where a new one fails."
     )
+    similar: Similarity | None = Field(
+        None, description="Whether answers to similar questions do; a number says how similar."
+    )
 
 
 class Cache(Section):
@@ -60,6 +64,11 @@ class Cache(Section):
     stale_if_error: float = Field(
         0, ge=0, le=_DAY, description="Seconds after its time that an answer is given where a new one fails."
     )
+    similar: Similarity = Field(
+        False,
+        description="Whether answers to similar questions do for requests that do not say: a number says how similar, "
+        "from 0 to 1; true: as `semantic.threshold` has it.",
+    )
     max_entry_bytes: int = Field(
         1024 * 1024, ge=1024, le=64 * 1024 * 1024, description="Largest answer that is kept, uncompressed."
     )
@@ -67,6 +76,7 @@ class Cache(Section):
         64 * 1024 * 1024, ge=0, le=1024**4, description="Most that each process keeps in its own memory; 0: nothing."
     )
 
+    semantic: Semantic = Semantic()
     keys: tuple[SecretRef, ...] = Field(
         (),
         description="Keys that everything of answers is sealed with in a shared store: 32 bytes in base64 or "
@@ -107,7 +117,14 @@ class Cache(Section):
         said = self.model_dump(include=set(CachePolicySettings.model_fields))
         said |= route.model_dump(exclude_none=True)
         mode = v1.ResponseCacheOptions.Mode.Value(f"MODE_{said.pop('mode').upper()}")
-        return CachePolicy(mode=mode, max_entry_bytes=self.max_entry_bytes, **said)
+        similar = said.pop("similar")
+        return CachePolicy(
+            mode=mode,
+            max_entry_bytes=self.max_entry_bytes,
+            similar=similar is not False,
+            min_similarity=None if isinstance(similar, bool) else similar,
+            **said,
+        )
 
 
 def _key_bytes(key: Secret) -> bytes | None:

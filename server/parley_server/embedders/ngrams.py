@@ -25,7 +25,7 @@ class HashedNgrams:
     """An embedder that hashes groups of three to five bytes into 512 places, each with a sign."""
 
     name = f"hashed-ngrams-{_WIDTH}-1"
-    threshold = 0.6
+    threshold = 0.4
 
     async def embed(self, text: str, ctx: Context) -> Vector:
         if len(text) > _LONGEST:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,16 +24,23 @@ _TAG, _ID, _NONCE = 16, 4, 12
 _LARGEST = 128 * 1024 * 1024  # bytes that a value may unfold to
 
 
+class _Zstd(threading.local):
+    """Its objects are not for several threads at once."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor()
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
 class Seals:
-    """Makes values of what is to be kept, and the other way round.
+    """Makes values of what is to be kept, and the other way round. On any thread.
 
     `secret` signs, where there are no `keys`; with keys (32 bytes each) values are sealed by the first, and opened by
     all of them.
     """
 
     def __init__(self, secret: bytes, keys: Sequence[bytes] = ()) -> None:
-        self._compressor = zstandard.ZstdCompressor()
-        self._decompressor = zstandard.ZstdDecompressor()
+        self._zstd = _Zstd()
         self.adapt(secret, keys)
 
     def adapt(self, secret: bytes, keys: Sequence[bytes]) -> None:
@@ -47,7 +55,7 @@ class Seals:
 
     def close(self, packed: bytes, place: bytes) -> bytes:
         """The value for some bytes. `place`: where it belongs, such as its tenant and key."""
-        body = self._compressor.compress(packed)
+        body = self._zstd.compressor.compress(packed)
         if not self._first:
             return b"".join([_SIGNED, self._tag(body, place), body])
         head = _SEALED + self._first
@@ -76,7 +84,7 @@ class Seals:
         try:
             if zstandard.frame_content_size(body) > _LARGEST:
                 return None
-            return self._decompressor.decompress(body)
+            return self._zstd.decompressor.decompress(body)
         except zstandard.ZstdError:
             return None
 

@@ -212,6 +212,8 @@ async def test_a_purge_takes_what_is_there_and_what_is_under_way() -> None:
 class Index:
     """Knows one question."""
 
+    threshold = 0.8
+
     def __init__(self) -> None:
         self.kept: list[tuple[Question, float]] = []
         self.asked: list[float] = []
@@ -220,7 +222,7 @@ class Index:
         self.asked.append(least)
         return [Nearby(b"nowhere", 0.99), *(Nearby(kept.key, 0.95) for kept, _ in self.kept)]
 
-    async def keep(self, question: Question, seconds: float) -> None:
+    async def keep(self, question: Question, seconds: float, _ctx: object) -> None:
         self.kept.append((question, seconds))
 
 
@@ -245,6 +247,17 @@ async def test_a_near_hit_comes_after_an_exact_miss_where_it_is_wanted() -> None
     await there.call(ask("hello there"))  # without the wish
     assert there.asked == 2
     assert index.asked == [0.9, 0.9, 0.9]
+
+
+async def test_a_policy_may_accept_near_hits_for_requests_that_do_not_say() -> None:
+    index = Index()
+    there = Scene(near=index, policy=CachePolicy(similar=True))
+    await there.call(ask("hello"))
+    await there.call(ask("hello there", cache=mode("READ_WRITE", min_similarity=0.97)))
+    assert there.asked == 1
+    there = Scene(near=index, policy=CachePolicy(similar=True, min_similarity=0.9))
+    await there.call(ask("hello"))
+    assert index.asked == [0.8, 0.97, 0.9]
 
 
 async def test_the_wish_for_near_hits_gets_a_note_where_there_is_no_index() -> None:

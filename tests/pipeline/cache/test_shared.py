@@ -350,6 +350,8 @@ async def test_an_index_near_is_asked_after_the_store() -> None:
     asked: list[object] = []
 
     class Index:
+        threshold = 0.8
+
         async def find(self, *question: object) -> list[Any]:
             asked.append(question)
             return []

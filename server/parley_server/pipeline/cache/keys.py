@@ -64,6 +64,19 @@ class Keys:
         for one in request.inputs:
             yield self._key(b"embed", scope, _told_apart([asked, one.SerializeToString(deterministic=True)]))
 
+    def near(self, request: v1.ChatRequest, scope: Scope, *more: str | bytes) -> bytes:
+        """The same for all requests of one scope that differ in nothing but the text of their last message.
+
+        `more`: what else has to be the same.
+        """
+        asked = v1.ChatRequest()
+        asked.CopyFrom(request)
+        for part in asked.messages[-1].parts:
+            if part.HasField("text"):
+                part.text = ""
+        extra = [one.encode() if isinstance(one, str) else one for one in more]
+        return self._key(b"near", scope, _told_apart([canonical(asked), *extra]))
+
     def tenant(self, tenant: str) -> str:
         """What stands for a tenant in names that others may see."""
         if (name := self._tenants.get(tenant)) is None:

@@ -23,7 +23,7 @@ from parley_server.pipeline.cache.entry import Entry, cached_form, saved_by
 from parley_server.pipeline.cache.filling import overhear
 from parley_server.pipeline.cache.lease import Lease
 from parley_server.pipeline.cache.near import Near, Question
-from parley_server.pipeline.cache.policy import CachePolicy, is_kept, ttl_of
+from parley_server.pipeline.cache.policy import CachePolicy, is_kept, least_similarity, ttl_of
 from parley_server.pipeline.cache.store import Claim
 
 _ORDERED = (v1.RoutingOptions.STRATEGY_UNSPECIFIED, v1.RoutingOptions.STRATEGY_ORDERED)
@@ -39,8 +39,8 @@ class Lookup:
         self._answers = answers
         self._question = question
         self._policy = policy
-        options = question.request.response_cache
-        self._least = options.min_similarity if options.HasField("min_similarity") else None
+        usual = 1.0 if near is None else near.threshold
+        self._least = least_similarity(question.request, policy, usual)
         self._near = near if self._least is not None else None
         self._old: Entry | None = None  # past its time
         self._claim: Claim | None = None  # not made use of yet
@@ -180,7 +180,7 @@ class Lookup:
         if ctx.cache is not None:
             ctx.cache.key = self._question.key.hex()
         if self._near is not None:
-            self._answers.later(self._near.keep(self._question, entry.left(self._answers.wall())))
+            self._answers.later(self._near.keep(self._question, entry.left(self._answers.wall()), ctx))
 
     async def _nearby(self, ctx: Context) -> Reply[v1.ChatResponse] | None:
         """The answer to a similar question, if one is wanted and there is one."""
@@ -196,6 +196,7 @@ class Lookup:
             entry = await self._answers.look(one.key, self._question.scope.tenant)
             if entry is not None and entry.is_fresh(self._answers.wall()):
                 self._answers.counts.semantic_hits += 1
+                self.is_past = False  # the same question's answer may be
                 reply = self._given(entry, ctx, _SEMANTIC_HIT, one.key)
                 assert ctx.cache is not None  # noqa: S101  # set by what gave the reply
                 ctx.cache.similarity = one.similarity

@@ -41,14 +41,19 @@ class Near(Protocol):
     async def find(self, question: Question, least: float, ctx: Context) -> Sequence[Nearby]:
         """Questions of the same scope that are at least so similar (0 to 1), the most similar one first.
 
-        Called after an exact miss, where the request sets `min_similarity`. It must not raise, and it must not take
-        longer than the call can wait: what cannot be asked has nothing to tell.
+        Called after an exact miss, where similar ones will do. It must not raise, and it must not take longer than the
+        call can wait: what cannot be asked has nothing to tell.
         """
         ...
 
-    async def keep(self, question: Question, seconds: float) -> None:
+    async def keep(self, question: Question, seconds: float, ctx: Context) -> None:
         """The question has been answered, and the answer is kept under its key for so many seconds.
 
-        Called in the background, for requests that set `min_similarity`. It must not raise.
+        Called in the background, where similar ones would have done. It must not raise.
         """
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """How similar a question has to be where nobody says."""
         ...

@@ -41,6 +41,10 @@ class CachePolicy:
     """How long after its time an answer is given where fetching a new one fails."""
     max_entry_bytes: int = 1024 * 1024
     """The largest answer that is kept."""
+    similar: bool = False
+    """Whether the answer to a similar question will do for requests that do not say."""
+    min_similarity: float | None = None
+    """How similar it has to be then; None: as the index of questions has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,15 @@ def _is_repeatable(request: Cacheable, policy: CachePolicy) -> bool:
         return True
     temperature = sampling.temperature if sampling.HasField("temperature") else _USUAL_TEMPERATURE
     return temperature <= policy.max_temperature
+
+
+def least_similarity(request: v1.ChatRequest, policy: CachePolicy, usual: float) -> float | None:
+    """How similar a question has to be for its answer to do, `usual` if nobody says; None: only the same will do."""
+    if request.response_cache.HasField("min_similarity"):
+        return request.response_cache.min_similarity
+    if not policy.similar:
+        return None
+    return usual if policy.min_similarity is None else policy.min_similarity
 
 
 def ttl_of(request: Cacheable, policy: CachePolicy) -> float:
