@@ -118,6 +118,12 @@ type RateLimited struct{ GatewayError }
 // Unwrap gives the more general error, for errors.As.
 func (e *RateLimited) Unwrap() error { return &e.GatewayError }
 
+// CallerRateLimited: A limit that the gateway sets you, or your tenant, is used up; waiting retry_after seconds helps.
+type CallerRateLimited struct{ RateLimited }
+
+// Unwrap gives the more general error, for errors.As.
+func (e *CallerRateLimited) Unwrap() error { return &e.RateLimited }
+
 // QuotaExhausted: The provider account has no money or quota left; waiting does not help.
 type QuotaExhausted struct{ GatewayError }
 
@@ -196,6 +202,12 @@ type GatewayOverloaded struct{ GatewayError }
 // Unwrap gives the more general error, for errors.As.
 func (e *GatewayOverloaded) Unwrap() error { return &e.GatewayError }
 
+// StateUnavailable: What the gateways share cannot be asked for now, and the call needs it; try again in a moment.
+type StateUnavailable struct{ GatewayError }
+
+// Unwrap gives the more general error, for errors.As.
+func (e *StateUnavailable) Unwrap() error { return &e.GatewayError }
+
 // ShuttingDown: This gateway is going away; the next call goes to another one, so trying again helps.
 type ShuttingDown struct{ GatewayError }
 
@@ -262,6 +274,9 @@ func byReason(reason string, base GatewayError) (codes.Code, error) {
 	case "PROVIDER_RATE_LIMITED":
 		base.Retryable = true
 		return codes.ResourceExhausted, &RateLimited{base}
+	case "RATE_LIMITED":
+		base.Retryable = true
+		return codes.ResourceExhausted, &CallerRateLimited{RateLimited{base}}
 	case "PROVIDER_QUOTA_EXHAUSTED":
 		return codes.ResourceExhausted, &QuotaExhausted{base}
 	case "COST_LIMIT_EXCEEDED":
@@ -298,6 +313,9 @@ func byReason(reason string, base GatewayError) (codes.Code, error) {
 	case "GATEWAY_OVERLOADED":
 		base.Retryable = true
 		return codes.Unavailable, &GatewayOverloaded{base}
+	case "STATE_UNAVAILABLE":
+		base.Retryable = true
+		return codes.Unavailable, &StateUnavailable{base}
 	case "SHUTTING_DOWN":
 		base.Retryable = true
 		return codes.Unavailable, &ShuttingDown{base}

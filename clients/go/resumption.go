@@ -15,7 +15,8 @@ const (
 )
 
 // resumption is how far a stream has come, and whether it may go on after a failure. Only what says nothing of the answer
-// itself is taken up: a connection that broke, a gateway that goes away. Six tries without an event in between are enough.
+// itself is taken up: a connection that broke, a gateway that goes away or cannot look up what another one generates. Six
+// tries without an event in between are enough.
 type resumption struct {
 	responseID string
 	last       int32
@@ -36,9 +37,10 @@ func (r *resumption) wait(err error) (time.Duration, bool) {
 	var (
 		connection *ConnectionFailed
 		shutting   *ShuttingDown
+		state      *StateUnavailable
 		truncated  *Truncated
 	)
-	taken := errors.As(err, &connection) || errors.As(err, &shutting) || errors.As(err, &truncated)
+	taken := errors.As(err, &connection) || errors.As(err, &shutting) || errors.As(err, &state) || errors.As(err, &truncated)
 	if r.responseID == "" || !taken {
 		return 0, false
 	}

@@ -97,6 +97,11 @@ export class RateLimited extends GatewayError {
   override readonly name: string = "RateLimited";
 }
 
+/** A limit that the gateway sets you, or your tenant, is used up; waiting retry_after seconds helps. */
+export class CallerRateLimited extends RateLimited {
+  override readonly name: string = "CallerRateLimited";
+}
+
 /** The provider account has no money or quota left; waiting does not help. */
 export class QuotaExhausted extends GatewayError {
   override readonly name: string = "QuotaExhausted";
@@ -160,6 +165,11 @@ export class DeadlineExceeded extends GatewayError {
 /** Too many calls wait for their turn in the gateway; trying again after a while helps. */
 export class GatewayOverloaded extends GatewayError {
   override readonly name: string = "GatewayOverloaded";
+}
+
+/** What the gateways share cannot be asked for now, and the call needs it; try again in a moment. */
+export class StateUnavailable extends GatewayError {
+  override readonly name: string = "StateUnavailable";
 }
 
 /** This gateway is going away; the next call goes to another one, so trying again helps. */

@@ -6,6 +6,7 @@ import {
   ResponseNotFound,
   ResumeWindowExpired,
   ShuttingDown,
+  StateUnavailable,
   Truncated,
 } from "./errors.js";
 import type { StreamChatResponse } from "./v1.js";
@@ -13,10 +14,12 @@ import type { StreamChatResponse } from "./v1.js";
 const tries = 6;
 const first = 50;
 const longest = 2000;
+const takenUp = [ConnectionFailed, ShuttingDown, StateUnavailable, Truncated];
 
 /**
  * How far a stream has come, and whether it may go on after a failure. Only what says nothing of the answer itself is
- * taken up: a connection that broke, a gateway that goes away. Six tries without a single event in between are enough.
+ * taken up: a connection that broke, a gateway that goes away or cannot look up what another one generates. Six tries
+ * without a single event in between are enough.
  */
 export class Resumption {
   #tries = 0;
@@ -37,7 +40,7 @@ export class Resumption {
 
   /** Milliseconds until the stream is to be asked for again after `error`; undefined: it is over. */
   wait(error: GatewayError): number | undefined {
-    const taken = error instanceof ConnectionFailed || error instanceof ShuttingDown || error instanceof Truncated;
+    const taken = takenUp.some((kind) => error instanceof kind);
     if (!this.responseId || !taken) return undefined;
     if (this.#tries === 0) this.#broken = error;
     this.#tries += 1;

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 import parley
 from parley import v1
-from parley.errors import ConnectionFailed, GatewayError, InvalidRequest, ResponseNotFound, ShuttingDown, Truncated
+from parley.errors import (
+    ConnectionFailed,
+    GatewayError,
+    InvalidRequest,
+    ResponseNotFound,
+    ShuttingDown,
+    StateUnavailable,
+    Truncated,
+)
 from parley.fold import unfold
 from parley.resumption import Resumption
 from tests.clients.python.peer import Fail, Peer, Stall, said
@@ -122,7 +130,7 @@ def test_waits_longer_each_time_and_not_for_ever() -> None:
     assert next(waits(resumption)) == 0.05
 
 
-@pytest.mark.parametrize("error", [ConnectionFailed("x"), ShuttingDown("x"), Truncated("x")])
+@pytest.mark.parametrize("error", [ConnectionFailed("x"), ShuttingDown("x"), StateUnavailable("x"), Truncated("x")])
 def test_takes_up_what_says_nothing_of_the_answer(error: GatewayError) -> None:
     assert begun().wait(error) is not None
     assert Resumption(v1.ResumeFrom()).wait(error) is None, "it has not begun"

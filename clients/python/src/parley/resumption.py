@@ -6,18 +6,28 @@ import random
 from collections.abc import Callable
 
 from parley import v1
-from parley.errors import ConnectionFailed, GatewayError, ResponseNotFound, ResumeWindowExpired, ShuttingDown, Truncated
+from parley.errors import (
+    ConnectionFailed,
+    GatewayError,
+    ResponseNotFound,
+    ResumeWindowExpired,
+    ShuttingDown,
+    StateUnavailable,
+    Truncated,
+)
 
 _TRIES = 6
 _FIRST = 0.05
 _LONGEST = 2.0
+_TAKEN_UP = (ConnectionFailed, ShuttingDown, StateUnavailable, Truncated)
 
 
 class Resumption:
     """How far a stream has come, and whether it may go on after a failure.
 
-    Only what says nothing of the answer itself is taken up: a connection that broke, a gateway that goes away. Six
-    tries without a single event in between are enough. `start`: where a stream begins that another one began.
+    Only what says nothing of the answer itself is taken up: a connection that broke, a gateway that goes away or cannot
+    look up what another one generates. Six tries without a single event in between are enough. `start`: where a stream
+    begins that another one began.
     """
 
     def __init__(self, start: v1.ResumeFrom, chance: Callable[[], float] = random.random) -> None:
@@ -37,7 +47,7 @@ class Resumption:
 
     def wait(self, error: GatewayError) -> float | None:
         """Seconds until the stream is to be asked for again after `error`; None: it is over."""
-        if not self.response_id or not isinstance(error, ConnectionFailed | ShuttingDown | Truncated):
+        if not self.response_id or not isinstance(error, _TAKEN_UP):
             return None
         if self._tries == 0:
             self._broken = error
