@@ -57,29 +57,42 @@ def test_a_long_outage_is_told_of_twice_a_minute() -> None:
     assert not health.degraded
 
 
-def test_a_refusal_counts_for_as_long_as_it_is_heard() -> None:
+def test_a_refusal_counts_until_it_is_not_heard_any_more() -> None:
     clock = Clock()
     health = StoreHealth(OnFailure().modes(), 1, clock)
     for _ in range(10):
-        health.down("cache", "is a replica", passing=True)
-        clock.now += 4
-        assert health.is_down("cache")
+        health.refused("cache", "is a replica")
+        clock.now += 1.9
         assert health.degraded == ("cache",)
-    health.wrote("cache")
-    assert not health.is_down("cache")
-    health.down("cache", "is a replica", passing=True)
-    clock.now += 6
+    clock.now += 0.2
     assert not health.degraded
 
 
 def test_what_does_not_answer_is_down_until_a_probe_says_otherwise() -> None:
     clock = Clock()
     health = StoreHealth(OnFailure().modes(), 1, clock)
-    health.down("limits", "is a replica", passing=True)
+    health.refused("limits", "is a replica")
     health.down("limits", "does not answer")
-    health.down("limits", "is a replica", passing=True)
-    health.wrote("limits")
+    health.refused("limits", "is a replica")
     clock.now += 600
     assert health.degraded == ("limits",)
     health.up("limits")
     assert not health.is_down("limits")
+
+
+def test_what_comes_and_goes_all_the_time_does_not_fill_the_log() -> None:
+    clock = Clock()
+    health = StoreHealth(OnFailure().modes(), 1, clock)
+    with structlog.testing.capture_logs() as log:
+        for _ in range(1200):  # twice a second, for ten minutes
+            health.down("cache", "gone")
+            health.failed("cache")
+            clock.now += 0.25
+            health.up("cache")
+            clock.now += 0.25
+        health.down("limits", "gone")
+    downs = [line for line in log if line["event"] == "store_down"]
+    assert len(downs) == 10 * 10 + 1
+    assert downs[-1]["purpose"] == "limits", "another purpose has lines of its own"
+    assert sum(line["event"] == "store_up" for line in log) == 10 * 10
+    assert health.failures == 1200

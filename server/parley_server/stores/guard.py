@@ -7,8 +7,8 @@ one, and what has recovered is used again within about half a second.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.stores.health import PURPOSES, Purpose, StoreHealth
@@ -46,16 +46,10 @@ class Guard:
         self.circuit.succeeded(0)
         return result
 
-    def refused(self, error: StoreUnavailable, *, passing: bool) -> None:
-        """The store answered that it will not. `passing`: that is a state it is in, and not our mistake."""
-        if passing:
-            self._health.down(self.purpose, str(error), passing=True)
+    def refused(self, error: StoreUnavailable) -> None:
+        """The store has answered, but will not do what it should."""
+        self._health.refused(self.purpose, str(error))
         self._health.failed(self.purpose)
-
-    def wrote(self) -> None:
-        """The store has taken a write: if it refused to, it does so no longer."""
-        if self._health.is_down(self.purpose):
-            self._health.wrote(self.purpose)
 
 
 class Guards:
@@ -86,6 +80,10 @@ class Guards:
             self._prober.cancel()
             await asyncio.gather(self._prober, return_exceptions=True)
 
+    def doubt(self) -> None:
+        """The store may not be what it should be: have a look."""
+        self._in_background(self._look())
+
     def leave_alone(self, why: StoreUnavailable) -> None:
         """Open all breakers."""
         for guard in self._all.values():
@@ -96,8 +94,18 @@ class Guards:
 
     def probe(self) -> None:
         """Look in the background whether the store is back, until all breakers are closed."""
+        self._in_background(self._probe())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """One at a time: each ends with all breakers closed."""
         if self._prober is None or self._prober.done():
-            self._prober = asyncio.create_task(self._probe())
+            self._prober = asyncio.create_task(work)
+        else:
+            work.close()
+
+    async def _look(self) -> None:
+        await self.start()
+        await self._probe()
 
     async def _probe(self) -> None:
         while waiting := [guard for guard in self._all.values() if guard.circuit.state() != "closed"]:

@@ -12,6 +12,8 @@ Stores report here; subsystems ask what to do:
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -25,8 +27,9 @@ Mode = Literal["open", "closed", "local", "degraded"]
 """What a subsystem does without its store: as if it were switched off, refuse calls, go on within this process, do
 without what only the store gives."""
 
-_LASTS = 5.0  # seconds that a refusal to write counts if nothing has been written since
-_REMIND = 30.0
+_LASTS = 2.0  # seconds that a refusal counts
+_REMIND = 30.0  # seconds between two lines on one that goes on
+_LINES, _MINUTE = 10, 60.0  # of a purpose that goes and comes again, no more in a minute
 
 log = structlog.get_logger("parley.stores")
 
@@ -36,7 +39,8 @@ class _Trouble:
     since: float
     reason: str
     told: float
-    until: float | None
+    silent: bool
+    until: float = 0.0
     failures: int = 0
 
 
@@ -51,6 +55,7 @@ class StoreHealth:
         self._modes = modes
         self._clock = clock
         self._troubles: dict[Purpose, _Trouble] = {}
+        self._told: dict[Purpose, deque[float]] = {purpose: deque(maxlen=_LINES) for purpose in PURPOSES}
         self.follow(modes, replicas)
 
     def follow(self, modes: Mapping[Purpose, Mode], replicas: int) -> None:
@@ -85,7 +90,7 @@ class StoreHealth:
         trouble.failures += 1
         now = self._clock()
         if now - trouble.told >= _REMIND:
-            trouble.told = now
+            trouble.told, trouble.silent = now, False
             log.warning(
                 "store_still_down",
                 purpose=purpose,
@@ -94,33 +99,35 @@ class StoreHealth:
                 seconds=round(now - trouble.since, 1),
             )
 
-    def down(self, purpose: Purpose, reason: str, *, passing: bool = False) -> None:
-        """The store cannot be asked until `up` says otherwise; `passing`: or until nothing has been heard for 5 s."""
-        now = self._clock()
-        until = now + _LASTS if passing else None
-        trouble = self._troubles.get(purpose)
-        if trouble is not None:
-            trouble.until = until if trouble.until is not None else None
-            return
-        self._troubles[purpose] = _Trouble(now, reason, now, until)
-        log.warning("store_down", purpose=purpose, on_failure=self._modes[purpose], reason=reason)
+    def down(self, purpose: Purpose, reason: str) -> None:
+        """The store cannot be asked, until `up` says otherwise."""
+        self._is_in_trouble(purpose, reason).until = math.inf
 
-    def wrote(self, purpose: Purpose) -> None:
-        """The store has taken a write: if it refused to, it does so no longer."""
-        trouble = self._troubles.get(purpose)
-        if trouble is not None and trouble.until is not None:
-            self.up(purpose)
+    def refused(self, purpose: Purpose, reason: str) -> None:
+        """The store answers that it will not do what it should: that counts until it has not been heard for 2 s."""
+        trouble = self._is_in_trouble(purpose, reason)
+        trouble.until = max(trouble.until, self._clock() + _LASTS)
 
     def up(self, purpose: Purpose) -> None:
         """The store does what it should."""
         trouble = self._troubles.pop(purpose, None)
+        if trouble is not None and not trouble.silent:
+            seconds = round(self._clock() - trouble.since, 1)
+            log.info("store_up", purpose=purpose, failures=trouble.failures, seconds=seconds)
+
+    def _is_in_trouble(self, purpose: Purpose, reason: str) -> _Trouble:
+        trouble = self._troubles.get(purpose)
         if trouble is None:
-            return
-        seconds = round(self._clock() - trouble.since, 1)
-        log.info("store_up", purpose=purpose, failures=trouble.failures, seconds=seconds)
+            now, told = self._clock(), self._told[purpose]
+            silent = len(told) == _LINES and now - told[0] < _MINUTE
+            trouble = self._troubles[purpose] = _Trouble(now, reason, now, silent)
+            if not silent:
+                told.append(now)
+                log.warning("store_down", purpose=purpose, on_failure=self._modes[purpose], reason=reason)
+        return trouble
 
     def _expire(self) -> None:
         now = self._clock()
         for purpose, trouble in list(self._troubles.items()):
-            if trouble.until is not None and trouble.until <= now:
+            if trouble.until <= now:
                 self.up(purpose)

@@ -34,14 +34,10 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from parley_server.stores.guard import Guard
 from parley_server.stores.keyvalue import StoreUnavailable
-from parley_server.stores.redis.errors import REFUSALS, code_of, refused
+from parley_server.stores.redis.errors import refused
 from parley_server.stores.redis.lanes import Argument, Command
 
 Ask = Callable[[Sequence[Command]], Awaitable[list[Any]]]
-
-_READS = frozenset(
-    {"GET", "MGET", "EXISTS", "SCAN", "TTL", "PTTL", "TIME", "HGET", "HMGET", "HGETALL", "HSCAN", "XRANGE", "XREVRANGE"}
-)
 
 
 class Script:
@@ -123,10 +119,7 @@ class Redis:
                     break
 
     async def _ask(self, commands: Sequence[Command]) -> list[Any]:
-        answers = await self._guard.watch(functools.partial(self._server.ask, commands))
-        if _has_written(commands, answers):
-            self._guard.wrote()
-        return answers
+        return await self._guard.watch(functools.partial(self._server.ask, commands))
 
     def _granted(self, commands: Sequence[Command], answers: list[Any]) -> list[Any]:
         for command, answer in zip(commands, answers, strict=True):
@@ -136,11 +129,5 @@ class Redis:
 
     def _refused(self, command: Command, error: ResponseError) -> StoreUnavailable:
         refusal = refused(self._server.name, str(command[0]), error)
-        self._guard.refused(refusal, passing=code_of(error) in REFUSALS)
+        self._guard.refused(refusal)
         return refusal
-
-
-def _has_written(commands: Sequence[Command], answers: Sequence[Any]) -> bool:
-    """Whether the server does what it may have refused before: there is one that writes, and it was let."""
-    pairs = zip(commands, answers, strict=True)
-    return any(command[0] not in _READS and not isinstance(answer, ResponseError) for command, answer in pairs)

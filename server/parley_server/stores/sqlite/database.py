@@ -35,7 +35,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 _TOGETHER = 500  # writes in one transaction at most
 _BUSY = 0.8  # seconds to wait for other processes' transactions
-_WITHIN = 1.0  # seconds that a request may take: a disk that hangs must not hang calls
+_WITHIN = 2.0  # seconds that a request may take: a disk that hangs must not hang calls
 _START = 30.0  # the same of migrations
 _SWEEP = 1.0  # seconds between two looks for what has expired
 _FULL = 0.9  # share of the file's limit above which what expires first is forgotten
@@ -193,6 +193,7 @@ class Database:
         self._writer = _Thread("writer", self.path, self._make_room)
         self._reader = _Thread("reader", self.path)
         await self.write(self._migrate, within=_START)
+        await self.read(lambda db: db.execute("select 1").fetchone())  # opened now, and not by the first call
         self._ready = True
 
     async def write(self, work: Callable[[sqlite3.Connection], T], *, within: float = _WITHIN) -> T:
