@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -304,6 +305,29 @@ async def test_abandoned_followers_leave_nothing_behind(there: Replicas) -> None
     await abandoned(before)
     await there.one.stub.CancelChat(v1.CancelChatRequest(response_id=response_id))
     assert reason(await ended(call, got)) == "RESPONSE_CANCELLED"
+
+
+async def test_the_server_hangs_in_the_middle(there: Replicas) -> None:
+    """Nobody who generates or follows here notices."""
+    call = begin(there.one, "endless")
+    got = await until(call, 5)
+    response_id = got[0].started.response_id
+    there.server.signal(signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        got += await until(call, len(got) + 80)
+        assert time.monotonic() - begun < 6, "1.6 s of text, and no wait for the store in between"
+        assert text(await read(begin(there.one, "slowly"))) == "".join(WORDS)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await get(there.other, response_id)
+        assert reason(caught.value) == "STATE_UNAVAILABLE"
+    finally:
+        there.server.signal(signal.SIGCONT)
+    state = await found_again(there.other, response_id)
+    assert state.state == v1.GetChatResponse.STATE_RUNNING
+    await there.other.stub.CancelChat(v1.CancelChatRequest(response_id=response_id))
+    assert reason(await ended(call, got)) == "RESPONSE_CANCELLED"
+    assert numbered(got)
 
 
 async def found_again(server: Gateway, response_id: str) -> v1.GetChatResponse:
