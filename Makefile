@@ -44,6 +44,8 @@ gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stu
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py
 	@$(BIN)/python -m tests.tools.providers
 	@$(BIN)/python -m tests.tools.sdks
+	@$(BIN)/python -m tests.tools.reference
+	@$(GEN_BIN)/python protos/reference.py
 	@$(GEN_BIN)/python protos/generate_go.py
 	@$(GEN_BIN)/python protos/generate_typescript.py
 
@@ -100,6 +102,8 @@ check-generated: $(VENV_GEN)/.ready $(VENV)/.ready-tests
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py --check
 	@$(BIN)/python -m tests.tools.providers --check
 	@$(BIN)/python -m tests.tools.sdks --check
+	@$(BIN)/python -m tests.tools.reference --check
+	@$(GEN_BIN)/python protos/reference.py --check
 	$(call check-stubs,go,go)
 	$(call check-stubs,npm,typescript)
 
