@@ -11,6 +11,7 @@ from parley_server.embedders.base import Embedder
 from parley_server.embedders.installed import MINILM, NGRAMS, minilm_folder
 from parley_server.pipeline.cache import Answers
 from parley_server.pipeline.cache.near import Near
+from parley_server.pipeline.cache.purges import Purge
 from parley_server.pipeline.cache.similar import Similar, SimilarCounts, SimilarPolicy
 from parley_server.shelves import Stores
 
@@ -25,6 +26,7 @@ class Questions:
         self.counts = SimilarCounts()
         self.index: VectorIndex | None = None
         self._answers = answers
+        answers.on_purge = self._purged
         self._stores = stores
         self._local: dict[str, Embedder] = {}
 
@@ -54,6 +56,11 @@ class Questions:
             await self.index.aclose()
         for embedder in self._local.values():
             await embedder.aclose()
+
+    async def _purged(self, purge: Purge) -> None:
+        """Forget the questions too, of a tenant or all; where some answers are left, those without one expire."""
+        if self.index is not None and purge.spares_nothing:
+            await self.index.drop(b"" if purge.tenant is None else self._answers.keys.nearby(purge.tenant))
 
     def _index(self, settings: Semantic) -> VectorIndex:
         if self.index is None:

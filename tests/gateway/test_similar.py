@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +12,11 @@ from typing import Any
 import grpc
 import pytest
 import redis
+import zstandard
 
 from parley import v1
+from parley.admin import v1 as admin
+from parley.admin.v1.cache_service_pb2_grpc import CacheServiceStub
 from parley.fold import fold
 from tests.gateway.inspected import inspect
 from tests.gateway.process import Gateway, ask, config, gateway, stream
@@ -171,7 +175,8 @@ async def test_gateways_share_questions_and_a_restart_keeps_them(tmp_path: Path)
         assert status((await chat(late, PARAPHRASE)).cache) == "SEMANTIC_HIT"
         assert status((await chat(late, NEAR_MISS)).cache) == "HIT"
         assert there.asked == 2
-        assert b"notifications" not in stored(there.server.port)
+        assert len(stored(there.server.port)) > 2000
+        assert b"notifications" not in uncompressed(there.server.port)
 
 
 async def test_a_restart_keeps_questions_in_a_file(tmp_path: Path) -> None:
@@ -189,9 +194,43 @@ async def test_a_restart_keeps_questions_in_a_file(tmp_path: Path) -> None:
         assert asked_for(upstream) == 1
 
 
-async def when_cached(server: Gateway, asked: str) -> v1.ChatResponse:
+async def test_what_is_purged_is_no_near_hit_and_its_questions_are_gone(tmp_path: Path) -> None:
+    cache = {"semantic": {"enabled": True, "timeout": 20, "embedder": "ngrams"}}
+    async with replicas({"m": numbered}, tmp_path, 2, cache=cache) as there:
+        for question in (QUESTION, QUESTION.replace("two", "three")):
+            await chat(there.one, question)
+        await until_known(there.one, 2)
+        near = await when_cached(there.other, PARAPHRASE, 0.3)
+        assert status(near.cache) == "SEMANTIC_HIT"
+        assert b"notifications" in uncompressed(there.server.port)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{there.one.admin_port}") as channel:
+            await CacheServiceStub(channel).PurgeCache(admin.PurgeCacheRequest(tenant=""))
+        async with asyncio.timeout(10):
+            while (await inspect(there.other))["gauges"]["similar_questions"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert (await inspect(there.one))["gauges"]["similar_questions"] == 0
+        assert b"notifications" not in uncompressed(there.server.port)
+        with pytest.raises(grpc.aio.AioRpcError, match="NOT_FOUND"):
+            wish = v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED, min_similarity=0.3)
+            await chat(there.other, PARAPHRASE, wish)
+        assert there.asked == 2
+
+
+async def test_without_its_store_a_gateway_goes_on_with_what_it_knows(tmp_path: Path) -> None:
+    cache = {"semantic": {"enabled": True, "timeout": 20, "embedder": "ngrams"}}
+    async with replicas({"m": numbered}, tmp_path, 1, cache=cache) as there:
+        await chat(there.one, QUESTION)
+        await until_known(there.one)
+        await asyncio.to_thread(there.server.kill)
+        near = v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_READ_WRITE, min_similarity=0.3)
+        for question in ("What is new?", "How much is 3 + 4?", PARAPHRASE):
+            response = await chat(there.one, question, near)
+            assert status(response.cache) == ("SEMANTIC_HIT" if question == PARAPHRASE else "MISS")
+
+
+async def when_cached(server: Gateway, asked: str, least: float = 0.8) -> v1.ChatResponse:
     """The answer as soon as there is one without a provider."""
-    wish = v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED, min_similarity=0.8)
+    wish = v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED, min_similarity=least)
     async with asyncio.timeout(10):
         while True:
             try:
@@ -213,5 +252,13 @@ def stored(port: int) -> bytes:
         elif client.type(key) == b"string":
             found.append(client.get(key))
     client.close()
-    assert len(found) > 4
+    return b"\n".join(found)
+
+
+def uncompressed(port: int) -> bytes:
+    """The same, signed values opened."""
+    found = []
+    for value in stored(port).split(b"\x28\xb5\x2f\xfd"):  # how zstd frames begin
+        with contextlib.suppress(zstandard.ZstdError):
+            found.append(zstandard.ZstdDecompressor().decompressobj().decompress(b"\x28\xb5\x2f\xfd" + value))
     return b"\n".join(found)

@@ -90,6 +90,17 @@ async def test_what_is_put_or_removed_is_seen_by_all(shelf: Shelf) -> None:
     assert await shelf.held("g") == {b"a": b"2", b"c": b"4"}
 
 
+async def test_groups_are_dropped_by_the_beginning_of_their_names(shelf: Shelf) -> None:
+    for number in range(700):
+        await shelf.groups.put(f"a*:{number}", b"1", b"1", 1000 * shelf.unit)
+    for group in ("a*", "aa:1", "b", "a*:"):
+        await shelf.groups.put(group, b"1", b"2", 1000 * shelf.unit)
+    await shelf.groups.drop("a*:")
+    await shelf.groups.drop("none")
+    held = {group: bool(await shelf.held(group)) for group in ("a*:0", "a*:699", "a*:", "a*", "aa:1", "b")}
+    assert held == {"a*:0": False, "a*:699": False, "a*:": False, "a*": True, "aa:1": True, "b": True}
+
+
 async def test_large_groups_are_read_piece_by_piece(shelf: Shelf) -> None:
     names = [number.to_bytes(2, "big") for number in range(1500)]
     await asyncio.gather(*(shelf.groups.put("g", name, name * 300, 1000 * shelf.unit) for name in names))

@@ -31,6 +31,10 @@ class Groups(Protocol):
         """Forget the values of these names, if there are any."""
         ...
 
+    async def drop(self, prefix: str) -> None:
+        """Forget all groups whose names begin with `prefix`. Takes as long as it takes to look at all names."""
+        ...
+
     def read(self, group: str) -> AsyncIterator[Sequence[Member]]:
         """All values of a group, some at a time, in no order.
 

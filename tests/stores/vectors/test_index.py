@@ -240,6 +240,23 @@ async def test_damaged_and_foreign_values_are_left_out_and_counted() -> None:
         assert theirs.corrupt == 5
 
 
+async def test_partitions_are_dropped_everywhere() -> None:
+    async with scene() as there:
+        mine, theirs = await there.index(), await there.index()
+        for partition in (b"ab", b"ac", b"b"):
+            await mine.add(partition, b"1", EAST, b"", 100)
+            assert not await theirs.is_empty(partition)
+        await mine.drop(b"a")
+        await asyncio.sleep(0.01)
+        late = await there.index()
+        for index in (mine, theirs, late):
+            assert [await index.is_empty(partition) for partition in (b"ab", b"ac", b"b")] == [True, True, False]
+        assert len(mine) == 1
+        await late.drop(b"")
+        await asyncio.sleep(0.01)
+        assert [await index.is_empty(b"b") for index in (mine, theirs, late)] == [True, True, True]
+
+
 async def test_memory_is_bounded_and_what_goes_comes_back_when_it_is_needed() -> None:
     async with scene(most=20) as there:
         index = await there.index()
@@ -308,7 +325,7 @@ async def test_over_a_real_store(kind: str, request: pytest.FixtureRequest) -> N
         index.start()
     assert await theirs.is_empty(b"p")
     await asyncio.gather(*(mine.add(b"p", b"%d" % number, row, b"n", 100) for number, row in enumerate(rows)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len(theirs) < 1000:
             await asyncio.sleep(0.01)
             await theirs.is_empty(b"p")
@@ -317,9 +334,10 @@ async def test_over_a_real_store(kind: str, request: pytest.FixtureRequest) -> N
     late = VectorIndex(5000, clock, SharedVectors(stores[0].groups("cache"), stores[0].messages("cache"), Signed()))
     assert ids(await late.find(b"p", rows[77], 0.9, 1)) == [b"77"]
     await mine.remove(b"p", [b"77"])
-    async with asyncio.timeout(10):
-        while len(theirs) == 1000:  # noqa: ASYNC110
+    async with asyncio.timeout(30):
+        while len(theirs) == 1000:
             await asyncio.sleep(0.01)
+            await theirs.is_empty(b"p")
     for index in (mine, theirs, late):
         assert (index.failures, index.corrupt) == (0, 0)
         await index.aclose()

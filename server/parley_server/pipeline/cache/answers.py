@@ -50,6 +50,8 @@ class Answers:
         self.started = wall()
         self.memory = Memory(max_bytes, self._evicted)
         self.purges = Purges()
+        self.on_purge: Callable[[Purge], Coroutine[Any, Any, None]] | None = None
+        """Called in the background with every purge that is made here."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._attending: asyncio.Task[None] | None = None
         self._shared: SharedAnswers | None = None
@@ -140,6 +142,8 @@ class Answers:
 
         Raises StoreUnavailable: then other gateways do not know of it.
         """
+        if self.on_purge is not None:
+            self.later(self.on_purge(purge))
         if self._shared is None:
             self.purges.add(numbered(purge, next_revision(self.purges.revision, self.wall())))
             return await self._forget()

@@ -67,7 +67,7 @@ class Keys:
     def near(self, request: v1.ChatRequest, scope: Scope, *more: str | bytes) -> bytes:
         """The same for all requests of one scope that differ in nothing but the text of their last message.
 
-        `more`: what else has to be the same.
+        `more`: what else has to be the same. It begins with `nearby(tenant)`.
         """
         asked = v1.ChatRequest()
         asked.CopyFrom(request)
@@ -75,7 +75,11 @@ class Keys:
             if part.HasField("text"):
                 part.text = ""
         extra = [one.encode() if isinstance(one, str) else one for one in more]
-        return self._key(b"near", scope, _told_apart([canonical(asked), *extra]))
+        return self.nearby(scope.tenant) + self._key(b"near", scope, _told_apart([canonical(asked), *extra]))
+
+    def nearby(self, tenant: str) -> bytes:
+        """How all that `near` gives for a tenant begins."""
+        return bytes.fromhex(self.tenant(tenant))
 
     def tenant(self, tenant: str) -> str:
         """What stands for a tenant in names that others may see."""

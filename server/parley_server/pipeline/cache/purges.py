@@ -30,6 +30,11 @@ class Purge:
     revision: int = 0
     """Larger than that of all purges before."""
 
+    @property
+    def spares_nothing(self) -> bool:
+        """Whether all answers of a tenant are gone by it, or all there are."""
+        return self.before == math.inf and not self.model and self.namespace is None and not self.key
+
     def hits(self, key: bytes, entry: Entry) -> bool:
         """Whether the entry under `key` is gone."""
         return (

@@ -26,6 +26,9 @@ class MemoryGroups:
             self._groups.get(group, {}).pop(name, None)
         self._living(group)
 
+    async def drop(self, prefix: str) -> None:
+        self._groups = {group: values for group, values in self._groups.items() if not group.startswith(prefix)}
+
     async def read(self, group: str) -> AsyncIterator[Sequence[Member]]:
         members = self._living(group)
         for start in range(0, len(members), _PIECE):

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -107,8 +108,9 @@ class Redis:
         """The messages of `channel`, as Messages has it."""
         return self._server.listen(channel)
 
-    async def scan(self, pattern: str, piece: int) -> AsyncIterator[list[bytes]]:
-        """The keys that match `pattern`, while each server looks at about `piece` of all at a time."""
+    async def scan(self, prefix: str, piece: int) -> AsyncIterator[list[bytes]]:
+        """The keys that begin with `prefix`, while each server looks at about `piece` of all at a time."""
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", prefix) + "*"
         for ask in await self._guard.watch(self._server.nodes):
             cursor: bytes = b"0"
             while True:

@@ -9,6 +9,7 @@ from parley_server.stores.groups import Member
 from parley_server.stores.redis.connection import Redis, Script
 
 _PIECE = 200
+_NAMES = 500  # that the server looks at in one go
 
 # Fields have no lifetime of their own in Redis before 7.4: the hash has that of the one that lives longest.
 _PUT = Script("""
@@ -42,6 +43,11 @@ class RedisGroups:
     async def remove(self, group: str, names: Sequence[bytes]) -> None:
         if names:
             await self._redis.command("HDEL", self._key(group), *names)
+
+    async def drop(self, prefix: str) -> None:
+        async for found in self._redis.scan(self._key(prefix), _NAMES):
+            if found:
+                await self._redis.pipeline([("UNLINK", key) for key in found])
 
     async def read(self, group: str) -> AsyncIterator[Sequence[Member]]:
         key, cursor, gone = self._key(group), b"0", list[bytes]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import AsyncIterator, Sequence
 
 from parley_server.stores.redis.connection import Redis, Script
@@ -59,8 +58,7 @@ class RedisKeyValue:
 
     async def keys(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         skip = len(self._redis.key(""))
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._redis.key(prefix)) + "*"
-        async for found in self._redis.scan(pattern, _PIECE):
+        async for found in self._redis.scan(self._redis.key(prefix), _PIECE):
             if found:
                 yield [key.decode()[skip:] for key in found]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 
@@ -22,6 +23,8 @@ _PUT = (
 )
 _READ = "select name, value, expires from members where grouped = ? and name > ? order by name limit ?"
 
+_DROP = "delete from members where id in (select id from members where grouped >= ? and grouped < ? limit ?)"
+
 
 class SqliteGroups:
     """Groups. `database.register("groups", STEPS, expiring="members")` comes first."""
@@ -39,6 +42,12 @@ class SqliteGroups:
             await self._table.write(
                 lambda db: db.executemany("delete from members where grouped = ? and name = ?", rows)
             )
+
+    async def drop(self, prefix: str) -> None:
+        begin = self._prefix + prefix
+        span = (begin, begin + chr(sys.maxunicode), _PIECE)
+        while await self._table.write(lambda db: db.execute(_DROP, span).rowcount) == _PIECE:
+            pass
 
     async def read(self, group: str) -> AsyncIterator[Sequence[Member]]:
         after = b""

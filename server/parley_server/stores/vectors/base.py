@@ -38,6 +38,10 @@ class Vectors(Protocol):
         """Keep a vector for `ttl` seconds, in place of the one with this ID."""
         ...
 
+    async def drop(self, prefix: bytes) -> None:
+        """Forget all partitions that begin with `prefix`."""
+        ...
+
     async def remove(self, partition: bytes, ids: Sequence[bytes]) -> None:
         """Forget vectors."""
         ...

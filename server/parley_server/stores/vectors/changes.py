@@ -11,7 +11,10 @@ ORIGIN = 8  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A vector was added; or removed, if there is no `value`. `origin`: who did it. `ttl` in seconds."""
+    """A vector was added; or removed, if there is no `value`. `origin`: who did it. `ttl` in seconds.
+
+    Without an ID: all partitions that begin with `partition` were dropped.
+    """
 
     origin: bytes
     partition: bytes

@@ -167,6 +167,17 @@ class VectorIndex:
         for change in changes:
             self._settle(change)
 
+    async def drop(self, prefix: bytes) -> None:
+        self._drop(prefix)
+        if self._shared is None:
+            return
+        try:
+            await self._shared.groups.drop(_group(prefix))
+            await self._shared.messages.publish(_CHANNEL, Change(self._origin, prefix, b"", b"", 0).pack())
+        except StoreUnavailable:
+            self.failures += 1
+        self._drop(prefix)  # what was read or kept meanwhile
+
     def _at(self, partition: bytes) -> _Held:
         """The partition, which is now the one used last."""
         held = self._held.get(partition)
@@ -234,8 +245,12 @@ class VectorIndex:
             except ValueError:
                 self.corrupt += 1
                 continue
-            if change.origin != self._origin:
+            if change.origin == self._origin:
+                continue
+            if change.id:
                 self._take(change)
+            else:
+                self._drop(change.partition)
 
     def _take(self, change: Change) -> None:
         """Make a change in memory, and again once what is being read now has taken its place."""
@@ -248,6 +263,10 @@ class VectorIndex:
         self._apply(held, change)
         self._weigh(held.weight - before)
         self._grow(held)
+
+    def _drop(self, prefix: bytes) -> None:
+        for partition in [partition for partition in self._held if partition.startswith(prefix)]:
+            self._weight -= self._held.pop(partition).weight
 
     def _settle(self, change: Change) -> None:
         """The store knows of our change: see that it is not undone by what was read before it did."""
