@@ -147,7 +147,7 @@ def _in_file(
     path: Path, max_bytes: int, health: StoreHealth, gateway: str, seals: Seals, streams: MemoryStreams, window: float
 ) -> Stores:
     database = Database(path, health, time.monotonic, max_bytes=max_bytes)
-    database.register("values", keyvalue.STEPS, expiring="entries")
+    database.register("values", keyvalue.STEPS, expiring="entries", evicted=keyvalue.EVICTED)
     database.register("messages", messages.STEPS)
     database.register("groups", groups.STEPS, expiring="members")
     database.register("counters", counters.STEPS)

@@ -160,10 +160,12 @@ async def test_several_processes_share_a_file(tmp_path: Path) -> None:
 async def test_a_full_file_forgets_what_expires_first(tmp_path: Path) -> None:
     async with stores(tmp_path / "parley.db", max_bytes=4 * MEGA) as made:
         values = made.keyvalue("cache")
+        await made.keyvalue("resume").put("gateway", b"here", 500)
         for number in range(300):
             await values.put(f"{number}", bytes(30_000), 1000 + number)
         assert await values.get("299") is not None
         assert await values.get("0") is None
+        assert await made.keyvalue("resume").get("gateway") == b"here", "only what can be made again goes"
         assert made.health.failures == 0
         with pytest.raises(StoreUnavailable, match="full"):
             await values.put("huge", bytes(5 * MEGA), 1000)

@@ -176,5 +176,5 @@ class StorageSettings(Section):
         1024**3,
         ge=4 * 1024**2,
         le=1024**5,
-        description="Most that the file may grow to; above nine tenths of it, what expires first is forgotten.",
+        description="Most that the file may grow to; above nine tenths of it, cached answers are forgotten.",
     )

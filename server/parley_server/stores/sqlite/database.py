@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
 import queue
 import sqlite3
 import threading
@@ -41,7 +40,7 @@ _SWEEP = 1.0  # seconds between two looks for what has expired
 _FULL = 0.9  # share of the file's limit above which what expires first is forgotten
 _EXPIRED, _EVICTED = 5000, 50  # rows of a table that are forgotten at a time
 _PAGES = ("page_count", "freelist_count", "max_page_count")
-_FORGET = "delete from {0} where id in (select id from {0} where expires <= ? order by expires limit ?)"
+_FORGET = "delete from {0} where id in (select id from {0} where {1} order by expires limit ?)"
 _MIGRATIONS = "create table if not exists migrations (store text primary key, version integer not null) strict"
 
 
@@ -163,22 +162,23 @@ class Database:
         self.path = path
         self.max_bytes = max_bytes
         self._migrations: dict[str, Sequence[str]] = {}
-        self._expiring: list[str] = []
+        self._expiring: dict[str, str] = {}
         self._swept = 0.0
         self._ready = False
         self._guards = Guards(f"the database {path}", self._ping, health, clock)
         self._writer: _Thread | None = None
         self._reader: _Thread | None = None
 
-    def register(self, store: str, steps: Sequence[str], *, expiring: str = "") -> None:
+    def register(self, store: str, steps: Sequence[str], *, expiring: str = "", evicted: str = "true") -> None:
         """The statements that make the tables of `store` what they are: numbered from 1, oldest first.
 
         `expiring`: one of these tables, with an integer key `id`, whose rows are forgotten some time after their time
-        `expires` (seconds since 1970, indexed); and before it, those that expire first, where the file gets full.
+        `expires` (seconds since 1970, indexed); and before it, where the file gets full, those that expire first of
+        those for which the condition `evicted` holds.
         """
         self._migrations[store] = steps
         if expiring:
-            self._expiring.append(expiring)
+            self._expiring[expiring] = evicted
 
     def table(self, purpose: Purpose) -> Table:
         """The database, asked for `purpose`."""
@@ -233,13 +233,12 @@ class Database:
             return
         if now - self._swept >= _SWEEP:
             self._swept = now
-            self._forget(db, now, _EXPIRED)
-        while _is_nearly_full(db) and self._forget(db, math.inf, _EVICTED):
-            pass
-
-    def _forget(self, db: sqlite3.Connection, until: float, most: int) -> int:
-        """Forget what expires until then, what expires first going first; gives the number of rows."""
-        return sum(db.execute(_FORGET.format(table), (until, most)).rowcount for table in self._expiring)
+            for table in self._expiring:
+                db.execute(_FORGET.format(table, "expires <= ?"), (now, _EXPIRED))
+        while _is_nearly_full(db):
+            rows = [db.execute(_FORGET.format(*one), (_EVICTED,)).rowcount for one in self._expiring.items()]
+            if not sum(rows):
+                return
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         page = db.execute("pragma page_size").fetchone()[0]

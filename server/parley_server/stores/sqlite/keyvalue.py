@@ -22,8 +22,13 @@ _PUT = (
 _GET = "select value from entries where key = ? and expires > ?"
 
 
+EVICTED = "+key >= 'cache:' and +key < 'cache;'"
+"""What a full file may forget before its time: answers can be made again, but not who is there and what is under way.
+(The plus keeps SQLite to the index of times.)"""
+
+
 class SqliteKeyValue:
-    """A KeyValue. `database.register("values", STEPS, expiring="entries")` comes first."""
+    """A KeyValue. `database.register("values", STEPS, expiring="entries", evicted=EVICTED)` comes first."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
