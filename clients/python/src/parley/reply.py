@@ -95,8 +95,16 @@ class Reply(_Answer):
 
     raw: v1.ChatResponse
 
-    def __init__(self, raw: v1.ChatResponse) -> None:
+    def __init__(self, raw: v1.ChatResponse, response_model: type | None = None) -> None:
         self.raw = raw
+        self._response_model = response_model
+
+    @property
+    def parsed(self) -> Any:
+        """The text as one of the `response_model` that was asked for. Raises InvalidOutput if it does not fit."""
+        if self._response_model is None:
+            raise TypeError("no response_model was asked for; json(T) reads the text as a T")
+        return self.json(self._response_model)
 
     @property
     def message(self) -> v1.Message:

@@ -73,8 +73,9 @@ class TurnArguments(SamplingArguments, CommonArguments, CallArguments, total=Fal
 
     `request`: a request to start from; the other arguments are laid over a copy of it. `tool_choice`: "auto", "none",
     "required", or the name of the tool that must be called. `reasoning`: how hard to think. `output`: "json" for any
-    JSON object; a type or a JSON Schema for one that follows it (`reply.json(T)` reads it). `fallbacks`: models to try
-    in this order if the first fails. `response_cache`: whether the gateway's cache may answer, and keep the answer.
+    JSON object; a type or a JSON Schema for one that follows it (`reply.json(T)` reads it). `response_model`: the same
+    with a type (a pydantic model, a dataclass, …), and `reply.parsed` is one of those. `fallbacks`: models to try in
+    this order if the first fails. `response_cache`: whether the gateway's cache may answer, and keep the answer.
     """
 
     request: v1.ChatRequest
@@ -83,6 +84,7 @@ class TurnArguments(SamplingArguments, CommonArguments, CallArguments, total=Fal
     parallel_tool_calls: bool
     reasoning: Effort | v1.ReasoningOptions
     output: Output
+    response_model: type
     verbosity: Literal["low", "medium", "high"]
     prompt_cache: v1.PromptCacheOptions
     response_cache: CacheMode | v1.ResponseCacheOptions
@@ -139,6 +141,8 @@ class RerankArguments(CommonArguments, CallArguments, total=False):
 
 def chat_request(model: str, prompt: Prompt, given: ChatArguments) -> v1.ChatRequest:
     """The request that says all this. Raises TypeError and ValueError for arguments that have no meaning."""
+    if "output" in given and "response_model" in given:
+        raise TypeError("output and response_model say the same thing: pass one of them")
     request = v1.ChatRequest()
     if "request" in given:
         request.CopyFrom(given["request"])
@@ -246,7 +250,7 @@ def _lay_chat(request: v1.ChatRequest, name: str, value: Any) -> None:
             request.reasoning.effort = v1.ReasoningEffort.Value(f"REASONING_EFFORT_{value.upper()}")
         case "reasoning":
             request.reasoning.MergeFrom(value)
-        case "output":
+        case "output" | "response_model":
             request.output.MergeFrom(_output(value))
         case "verbosity":
             request.output.verbosity = value

@@ -105,7 +105,8 @@ class AsyncClient:
         `parley.request.ChatArguments`. Raises TypeError and ValueError for arguments without meaning.
         """
         request = chat_request(model, messages, arguments)
-        return Reply(await self._call(self.stub.Chat, request, arguments, self._timeout))
+        response = await self._call(self.stub.Chat, request, arguments, self._timeout)
+        return Reply(response, arguments.get("response_model"))
 
     def stream(
         self,
@@ -121,7 +122,9 @@ class AsyncClient:
         """
         request = stream_request(model, messages, arguments)
         resume, outlasts = arguments.get("resume", False), arguments.get("resumable", False)
-        return self._stream(request, arguments, on_progress, resume=resume, outlasts=outlasts)
+        stream = self._stream(request, arguments, on_progress, resume=resume, outlasts=outlasts)
+        stream.response_model = arguments.get("response_model")
+        return stream
 
     def resume(
         self,

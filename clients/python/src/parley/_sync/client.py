@@ -108,7 +108,8 @@ class Client:
         `parley.request.ChatArguments`. Raises TypeError and ValueError for arguments without meaning.
         """
         request = chat_request(model, messages, arguments)
-        return Reply(self._call(self.stub.Chat, request, arguments, self._timeout))
+        response = self._call(self.stub.Chat, request, arguments, self._timeout)
+        return Reply(response, arguments.get("response_model"))
 
     def stream(
         self,
@@ -124,7 +125,9 @@ class Client:
         """
         request = stream_request(model, messages, arguments)
         resume, outlasts = arguments.get("resume", False), arguments.get("resumable", False)
-        return self._stream(request, arguments, on_progress, resume=resume, outlasts=outlasts)
+        stream = self._stream(request, arguments, on_progress, resume=resume, outlasts=outlasts)
+        stream.response_model = arguments.get("response_model")
+        return stream
 
     def resume(
         self,

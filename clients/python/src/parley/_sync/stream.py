@@ -56,6 +56,7 @@ class Stream:
         self._begun = False
         self._over = False
         self._error: ParleyError | None = None
+        self.response_model: type | None = None
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -88,7 +89,7 @@ class Stream:
     @property
     def partial(self) -> Reply:
         """What has arrived so far; its `finish_reason` is "unspecified" until that is everything."""
-        return Reply(self._fold.response())
+        return Reply(self._fold.response(), self.response_model)
 
     def save_to(self, path: str | Path) -> Reply:
         """Write the text to a file as it comes, then give the whole answer. Text that was read before is written too.
