@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 from pathlib import Path
 
@@ -18,11 +20,18 @@ NAMES = "GatewayError, RateLimited, Client, image, system, user"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def built() -> None:
-    """The compiled package: type checks are part of that."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The compiled package: type checks are part of that. Workers that share a run build it once."""
     needs("node", "npm")
-    run("npm", "ci", "--ignore-scripts", "--loglevel=error", cwd=TYPESCRIPT)
-    run("npm", "run", "build", cwd=TYPESCRIPT)
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp().parent if worker else tmp_path_factory.mktemp("build")
+    with (folder / "typescript.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / "typescript.built"
+        if not done.exists():
+            run("npm", "ci", "--ignore-scripts", "--loglevel=error", cwd=TYPESCRIPT)
+            run("npm", "run", "build", cwd=TYPESCRIPT)
+            done.touch()
 
 
 def test_its_tests_and_the_scenarios_pass(addresses: dict[str, str]) -> None:
