@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 import redis
+import yaml
 import zstandard
 
 from parley import v1
@@ -157,6 +159,34 @@ async def test_a_model_that_cannot_compare_costs_no_call(tmp_path: Path) -> None
                 await asyncio.sleep(0.02)
         assert asked_for(upstream) == 2
         assert (await inspect(server))["gauges"]["similar_questions"] == 0
+
+
+async def test_a_reload_begins_it_changes_what_compares_and_ends_it(tmp_path: Path) -> None:
+    near = v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_READ_WRITE, min_similarity=0.3)
+    async with scene(tmp_path, {"enabled": False}) as (server, _):
+        path = server.folder / "parley.yaml"
+        settings = yaml.safe_load(path.read_text())
+
+        async def reload(**semantic: Any) -> None:
+            seen = len(server.log)
+            path.write_text(yaml.safe_dump({**settings, "cache": {"semantic": {"timeout": 20, **semantic}}}))
+            server.process.send_signal(signal.SIGHUP)
+            async with asyncio.timeout(10):
+                while not any(line.get("event") == "config_reloaded" for line in server.log[seen:]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        off = await chat(server, QUESTION, near)
+        assert [warning.field for warning in off.warnings] == ["response_cache.min_similarity"]
+        await reload(enabled=True, embedder="ngrams")
+        assert status((await chat(server, "Where is the manual of my two phones?", near)).cache) == "MISS"
+        await until_known(server)
+        assert status((await chat(server, "Where is the manual of my 2 phones?", near)).cache) == "SEMANTIC_HIT"
+        await reload(enabled=True, embedder="minilm")
+        assert status((await chat(server, "Where's the manual of my 2 phones?", near)).cache) == "MISS"
+        await until_known(server, 2)
+        assert status((await chat(server, "where is the manual of my 2 phones", near)).cache) == "SEMANTIC_HIT"
+        await reload(enabled=False)
+        assert (await chat(server, "Where is the manual of my phones?", near)).warnings
 
 
 async def test_gateways_share_questions_and_a_restart_keeps_them(tmp_path: Path) -> None:
