@@ -20,7 +20,7 @@ import yaml
 from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceStub
 
-_START = 20.0
+_START = 60.0
 _STOP = 20.0
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.enable_retries", 0)]
 

@@ -88,7 +88,7 @@ async def in_redis(server: Server | ClusterOfThree, **_: Any) -> AsyncIterator[S
     known = load(text, {}).redis
     health = StoreHealth(known.on_failure.modes(), 1, lambda: 0.0)
     servers = [RedisServer(known, health) for _ in range(2)]
-    stores = [RedisCounters(one.redis("limits")) for one in servers]
+    stores = [RedisCounters(one.redis("limits"), 0.0) for one in servers]
 
     def set_now(at: int) -> None:
         for store in stores:
@@ -352,7 +352,10 @@ async def _tell(
             assert ours.levels == others.levels
             assert [[*grant.costs] for grant in ours.grants] == [[*grant.costs] for grant in others.grants]
             held += zip(ours.grants, others.grants, strict=True)
-        elif held:
-            ours_held, others_held = held.pop(len(held) // 2)
-            await mine.settle(ours_held, given_costs)
-            await theirs.settle(others_held, given_costs)
+        else:
+            middle = len(held) // 2
+            some, held[middle : middle + 3] = held[middle : middle + 3], []
+            for ours_held, others_held in some:
+                mine.counters.settle(ours_held, given_costs)
+                theirs.counters.settle(others_held, given_costs)
+            await theirs.counters.told()

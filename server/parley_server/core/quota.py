@@ -1,10 +1,12 @@
-"""How much of a provider's rate limit is left, as far as can be known here. Asked by `pipeline/upstream_limits.py`.
+"""How much of a provider's rate limit is left, as far as can be known here. Asked by `pipeline/upstream_limits`.
 
 Two ways to count. The window is the careful one: never more than the limit within any minute, so neither a provider
 that counts by the calendar's minutes nor one that refills a bucket is ever overrun. The bucket lets twice the limit
 through in its first minute and is for providers that are known to count so.
 
-What a request will use is reserved before it is asked, and settled once it is known.
+What a request will use is reserved before it is asked, and settled once it is known. What several gateways count
+together is counted by `core/limits.py`, in whole numbers; here providers have a say, and a queue asks how long it would
+take to use many times the limit.
 """
 
 from __future__ import annotations

@@ -52,10 +52,8 @@ class Leases:
                 if self._renewing is None or self._renewing.done():
                     self._renewing = asyncio.create_task(self._run())
 
-    def end(
-        self, grant: Grant, keys: Sequence[str], used: Sequence[int], tell: Callable[[], Coroutine[Any, Any, None]]
-    ) -> None:
-        """It is over. `tell` does so, unless all was used that was reserved and there is no slot to give back."""
+    def end(self, grant: Grant, keys: Sequence[str], used: Sequence[int]) -> bool:
+        """It is over. Whether that is to be told: not if all was used that was reserved and no slot is given back."""
         slots = [key for limit, key in zip(grant.limits, keys, strict=True) if limit.rule.way == "slots"]
         for key in slots:
             holders = self._holders.get(key)
@@ -63,8 +61,7 @@ class Leases:
                 holders.discard(grant.holder)
                 if not holders:
                     del self._holders[key]
-        if slots or any(a != b for a, b in zip(grant.costs, used, strict=True)):
-            self.keep(asyncio.ensure_future(tell()))
+        return bool(slots) or any(a != b for a, b in zip(grant.costs, used, strict=True))
 
     def keep(self, telling: asyncio.Future[Any]) -> None:
         """Hold on to something that goes on in the background, until it is done."""

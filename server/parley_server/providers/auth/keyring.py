@@ -10,7 +10,7 @@
 It is all the same whether a status says so or an error within a 200, be it the whole body or an event of a stream.
 
 Requests are dealt to the usable keys evenly, by number and size, unless somebody who counts what each key may still be
-used for (`pipeline/upstream_limits.py`) has chosen one. Which key is meant is known to the `Shown` that every
+used for (`pipeline/upstream_limits`) has chosen one. Which key is meant is known to the `Shown` that every
 request gets for itself, so it does not matter how many are under way. All keys of a ring must be as good as one
 another: what a provider keeps for an account (stored responses, batches, caches of prompts) it keeps for one of them.
 """

@@ -8,12 +8,16 @@ by the end of their leases. Keys expire a minute after they have had nothing mor
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from parley_server.core.limits import SLOT_WAIT
 from parley_server.stores.counters import LEASE_MS, Decision, Grant, Level, Limit, fitted, new_holder
 from parley_server.stores.leases import Leases
 from parley_server.stores.redis.connection import Redis, Script
+
+_MOMENT = 0.005
+_AT_ONCE = 100  # calls that are settled in one step
 
 _COMMON = """
 local now, slack = tonumber(ARGV[1]), 60000
@@ -153,29 +157,35 @@ return answer
 """
 )
 
-# now, holder; for each limit: way, amount, per, first, second, mark, what was used beyond what was reserved
+# now, number of calls; for each limit: way, amount, per, first, second; for each call: holder, and for each limit its
+# mark, and what was used beyond what was reserved
 _SETTLE = Script(
     _COMMON
     + """
-for i = 1, #KEYS do
-  local a, key = 2 + (i - 1) * 7, KEYS[i]
+local calls, count = tonumber(ARGV[2]), #KEYS
+for i = 1, count do
+  local a, key = 2 + (i - 1) * 5, KEYS[i]
   local way, amount, per = ARGV[a + 1], tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
-  local first, second, more = tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]), tonumber(ARGV[a + 7])
-  if way == 'slots' then
-    redis.call('ZREM', key, ARGV[2])
-  elseif way == 'bucket' and more ~= 0 then
-    local level, at = bucket(key, amount, per, first, second)
-    pour(key, amount, first, second, math.min(level - more * second, amount * second), at)
-  elseif way == 'window' and more ~= 0 then
-    local used, oldest, newest = window(key, per, second)
-    if more > 0 then
-      add(key, per, second, newest, oldest, used, more)
-    else
-      local there = tonumber(redis.call('HGET', key, ARGV[a + 6]))
-      if there then
-        local back = math.min(-more, there)
-        redis.call('HINCRBY', key, ARGV[a + 6], -back)
-        redis.call('HSET', key, 's', used - back)
+  local first, second = tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5])
+  for call = 1, calls do
+    local c = 2 + count * 5 + (call - 1) * (count * 2 + 1) + 1
+    local mark, more = ARGV[c + i * 2 - 1], tonumber(ARGV[c + i * 2])
+    if way == 'slots' then
+      redis.call('ZREM', key, ARGV[c])
+    elseif way == 'bucket' and more ~= 0 then
+      local level, at = bucket(key, amount, per, first, second)
+      pour(key, amount, first, second, math.min(level - more * second, amount * second), at)
+    elseif way == 'window' and more ~= 0 then
+      local used, oldest, newest = window(key, per, second)
+      if more > 0 then
+        add(key, per, second, newest, oldest, used, more)
+      else
+        local there = tonumber(redis.call('HGET', key, mark))
+        if there then
+          local back = math.min(-more, there)
+          redis.call('HINCRBY', key, mark, -back)
+          redis.call('HSET', key, 's', used - back)
+        end
       end
     end
   end
@@ -196,19 +206,27 @@ return 0
 
 
 class RedisCounters:
-    """Counters that all gateways share which know the server. `now`: for tests, in ms; the server's clock if 0."""
+    """Counters that all gateways share which know the server. `now`: for tests, in ms; the server's clock if 0.
 
-    def __init__(self, redis: Redis) -> None:
+    `moment`: seconds that settling may wait for more of it.
+    """
+
+    def __init__(self, redis: Redis, moment: float = _MOMENT) -> None:
         self.now = 0
+        self._moment = moment
         self._redis = redis
         self._leases = Leases(self._renew)
+        self._over: dict[tuple[str, ...], list[tuple[Grant, Sequence[int]]]] = {}  # to be told, by their keys
 
     async def take(self, group: str, limits: Sequence[Limit], calls: Sequence[Sequence[int]]) -> Decision:
         return await self._leases.taking(self._take(group, limits, fitted(limits, calls)), self.settle)
 
     def settle(self, grant: Grant, used: Sequence[int]) -> None:
-        keys = self._keys(grant.group, grant.limits)
-        self._leases.end(grant, keys, used, lambda: self._settle(grant, keys, used))
+        keys = tuple(self._keys(grant.group, grant.limits))
+        if self._leases.end(grant, keys, used):
+            if not self._over:
+                self._leases.keep(asyncio.ensure_future(self._tell()))
+            self._over.setdefault(keys, []).append((grant, used))
 
     async def told(self) -> None:
         await self._leases.told()
@@ -232,11 +250,25 @@ class RedisCounters:
         levels = [Level(left, reset / 1000) for left, reset in zip(rest[::3], rest[1::3], strict=True)]
         return Decision(grants, levels, refused - 1, wait / 1000)
 
-    async def _settle(self, grant: Grant, keys: Sequence[str], used: Sequence[int]) -> None:
-        arguments: list[str | int] = [self.now, grant.holder]
-        for limit, mark, reserved, spent in zip(grant.limits, grant.marks, grant.costs, used, strict=True):
-            rule = limit.rule
-            arguments += (rule.way, rule.amount, rule.per, *rule.parameters(), mark, spent - reserved)
+    async def _tell(self) -> None:
+        """Settle all that is over, a moment after the first: nobody waits for it, and together it costs less."""
+        await asyncio.sleep(self._moment)
+        pending, self._over = self._over, {}
+        pieces = [
+            (keys, over[n : n + _AT_ONCE]) for keys, over in pending.items() for n in range(0, len(over), _AT_ONCE)
+        ]
+        for done in await asyncio.gather(*(self._settle(*piece) for piece in pieces), return_exceptions=True):
+            if isinstance(done, BaseException):
+                raise done
+
+    async def _settle(self, keys: Sequence[str], over: Sequence[tuple[Grant, Sequence[int]]]) -> None:
+        arguments: list[str | int] = [self.now, len(over)]
+        for limit in over[0][0].limits:
+            arguments += (limit.rule.way, limit.rule.amount, limit.rule.per, *limit.rule.parameters())
+        for grant, used in over:
+            arguments.append(grant.holder)
+            for mark, reserved, spent in zip(grant.marks, grant.costs, used, strict=True):
+                arguments += (mark, spent - reserved)
         await self._redis.run(_SETTLE, keys, arguments)
 
     def _keys(self, group: str, limits: Sequence[Limit]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import time
@@ -61,7 +62,8 @@ class SqliteCounters:
                 count.settle(now, mark, reserved, spent, grant.holder)
             self._save(db, keys, counts, now)
 
-        self._leases.end(grant, keys, used, lambda: self._table.write(work))
+        if self._leases.end(grant, keys, used):
+            self._leases.keep(asyncio.ensure_future(self._table.write(work)))
 
     async def told(self) -> None:
         await self._leases.told()
