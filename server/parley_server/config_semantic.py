@@ -45,7 +45,7 @@ class Semantic(Section):
     )
     timeout: Seconds = Field(0.3, description="Seconds that looking for a similar question may take.")
     longest: int = Field(
-        2000, ge=1, le=100_000, description="Characters of a last turn; longer ones have to be the same."
+        1000, ge=1, le=10_000, description="Characters of a last turn; longer ones have to be the same."
     )
     max_entries: int = Field(
         20_000, ge=1, le=10_000_000, description="Questions that each process holds in memory, about 3 KB each."

@@ -94,6 +94,15 @@ async def test_who_cannot_be_embedded_is_neither_found_nor_kept() -> None:
     assert len(there.vectors) == 1
 
 
+async def test_a_call_does_not_fail_for_a_bug_of_the_index(capsys: pytest.CaptureFixture[str]) -> None:
+    topics = Topics(cats=CATS)
+    there = Scene(topics, ANY_WORDS)
+    await there.keep("Tell me about cats.")
+    topics.directions = {"cats": (float("nan"), 1, "x")}  # type: ignore[dict-item]
+    assert await there.find("What of cats?") == []
+    assert "bug" in capsys.readouterr().out
+
+
 def with_image(request: v1.ChatRequest) -> None:
     request.messages[-1].parts.add().image.source.uri = "https://example.com/cat.png"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +125,12 @@ def test_another_number_is_another_question(words: list[str], data: st.DataObjec
 )
 def test_stems(word: str, expected: str) -> None:
     assert stem(word) == expected
+
+
+def test_long_questions_take_no_time_to_speak_of() -> None:
+    few = " ".join(f"word{number % 7} big large" for number in range(600))
+    one, other = wording(few), wording(few.replace("big", "large"))
+    begun = time.perf_counter()
+    assert not same(one, other)
+    assert same(one, wording(few.upper()))
+    assert time.perf_counter() - begun < 1

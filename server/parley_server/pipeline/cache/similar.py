@@ -37,7 +37,7 @@ class SimilarPolicy:
     """Seconds that it may take at most; then there are none."""
     words: bool = True
     """Whether words are compared as well."""
-    longest: int = 2000
+    longest: int = 1000
     """Characters of a last turn; for longer ones only the same will do."""
     threshold: float | None = None
     """How similar questions have to be where nobody says; None: as the embedder has it."""
@@ -98,6 +98,9 @@ class Similar:
             return ()
         except CannotEmbed as error:
             self._cannot(error, ctx)
+            return ()
+        except Exception:  # a call is not to fail for having looked for something better
+            log.exception("bug", request_id=ctx.request_id)
             return ()
         agreed = [near for near in found if asked.agrees(near.note)]
         self._counts.vetoed += len(found) - len(agreed)

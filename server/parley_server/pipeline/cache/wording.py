@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from parley_server.pipeline.cache import vocabulary
+
+_MOST_SYNONYMS = 12  # that may make up the difference between two questions
 
 Tokens = tuple[str, ...]
 Table = dict[str, list[Tokens]]
@@ -208,17 +210,21 @@ def _is_minimal_pair(one: Tokens, other: Tokens) -> bool:
 
 def _matched(one: Tokens, other: Tokens) -> list[int] | None:
     """For each word of `one` the place of its counterpart in `other`; None if there are words without any."""
-    places = [-1] * len(one)
-    left = list(range(len(other)))
-    matches: tuple[Callable[[str, str], bool], ...] = (str.__eq__, _alike)
-    for match in matches:
-        for index, word in enumerate(one):
-            if places[index] < 0:
-                place = next((place for place in left if match(word, other[place])), -1)
-                if place >= 0:
-                    places[index] = place
-                    left.remove(place)
-    return None if left else places
+    free: dict[str, list[int]] = {}
+    for place in reversed(range(len(other))):
+        free.setdefault(other[place], []).append(place)
+    places = [free[word].pop() if free.get(word) else -1 for word in one]
+    lacking = [index for index, place in enumerate(places) if place < 0]
+    if len(lacking) > _MOST_SYNONYMS:
+        return None
+    left = sorted(place for some in free.values() for place in some)
+    for index in lacking:
+        found = next((place for place in left if _alike(one[index], other[place])), None)
+        if found is None:
+            return None
+        places[index] = found
+        left.remove(found)
+    return places
 
 
 def _alike(one: str, other: str) -> bool:
