@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from parley_server import __version__
 from parley_server.cli import app
+from parley_server.core.scrub import scrub
 
 KEY = "sk-proj-0123456789abcdefXYZ"
 
@@ -78,6 +80,15 @@ def test_serve_refuses_what_check_refuses(cli: CliRunner, tmp_path: Path) -> Non
 def test_version(cli: CliRunner) -> None:
     result = cli.invoke(app, ["version"])
     assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
+
+
+def test_a_new_key_comes_with_its_digest(cli: CliRunner) -> None:
+    first, second = cli.invoke(app, ["new-key"]).stdout, cli.invoke(app, ["new-key"]).stdout
+    assert first != second
+    key, digest = first.split("\n")[:2]
+    key = key.removeprefix("key: ")
+    assert digest == f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    assert scrub(key) == "[redacted]"
 
 
 def test_without_a_command_there_is_help_and_unknown_ones_are_refused(cli: CliRunner) -> None:

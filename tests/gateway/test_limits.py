@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.gateway.process import Gateway, ask, config, gateway, stream
 from tests.gateway.statuses import detail, reason
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-NAMES = ("few", "tokens", "places", "free", "models", "told", "reloaded")
+NAMES = ("few", "tokens", "places", "free", "models", "told", "reloaded", "busy")
 KEYS = {name: f"key-of-{name}-0123456789" for name in NAMES}
 LIMITS: dict[str, list[dict[str, Any]]] = {
     "few": [{"requests": 3, "per": "1h"}],
@@ -27,6 +28,7 @@ LIMITS: dict[str, list[dict[str, Any]]] = {
     "free": [],
     "models": [{"requests": 1, "per": "1h", "models": ["mock/other"]}],
     "told": [{"requests": 50, "per": "1m"}, {"tokens": 100000, "per": "1m"}, {"concurrency": 10}],
+    "busy": [{"requests": 1000, "per": "1m"}, {"concurrency": 20}],
     "reloaded": [{"requests": 1, "per": "1h"}],
 }
 
@@ -134,6 +136,26 @@ async def test_places_come_free_when_streams_end_however_they_do(running: Gatewa
         said.append(await said_to(running, "places"))
     assert not said[-1], "the place of a cancelled stream did not come free"
     calls[1].cancel()
+
+
+async def test_who_goes_away_while_he_is_told_is_no_bug(running: Gateway) -> None:
+    dice = random.Random(3)
+    for number in range(300):
+        request = ask("mock/echo", "x" * 100)
+        call = running.stub.Chat(request, metadata=shows("busy"))
+        if number % 2:
+            call = running.stub.StreamChat(stream("mock/echo"), metadata=shows("busy"))
+        await asyncio.sleep(dice.uniform(0, 0.004))
+        call.cancel()
+    call = running.stub.Chat(ask("mock/echo"), metadata=shows("busy"))
+    await call
+    for _ in range(100):
+        if await said_to(running, "busy") == "":
+            break
+        await asyncio.sleep(0.02)
+    left = [await said_to(running, "busy") for _ in range(3)]
+    assert left == ["", "", ""], "their places are free again"
+    assert [line for line in running.log if line["event"] == "bug" or line.get("level") == "error"] == []
 
 
 async def test_limits_of_a_model_are_for_that_model(running: Gateway) -> None:

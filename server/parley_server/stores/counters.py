@@ -59,7 +59,7 @@ class Grant:
     """Whether this process alone has counted it, since the store that others share was not there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would cost more than all else that is done with it
 class Level:
     """How one limit stands. `left`: what may still be used, 0 at least. `reset`: seconds until all of it may."""
 
@@ -67,7 +67,7 @@ class Level:
     reset: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Decision:
     """What came of a `take`.
 
@@ -121,8 +121,8 @@ def decide(
     grants: list[Grant] = []
     refused, longest = -1, 0
     for call in calls:
-        for number, (count, cost) in enumerate(zip(counts, call, strict=True)):
-            wait = count.wait(now, cost)
+        for number, count in enumerate(counts):
+            wait = count.wait(now, call[number])
             if wait > longest:
                 refused, longest = number, wait
         if refused >= 0:
