@@ -39,13 +39,14 @@ clients-test: $(VENV)/.ready-tests ## Build and test the SDKs of all languages a
 
 check: check-style check-types check-imports check-protos check-generated check-locks check-links ## Run every check that is not a test
 
-gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stubs, the synchronous client, the table of providers
+gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stubs, the synchronous client, the tables of providers and metrics
 	@$(GEN_BIN)/python protos/generate.py clients/python/src
 	@$(GEN_BIN)/python clients/python/tools/generate_sync.py
 	@$(BIN)/python -m tests.tools.providers
 	@$(BIN)/python -m tests.tools.sdks
 	@$(BIN)/python -m tests.tools.reference
 	@$(GEN_BIN)/python protos/reference.py
+	@$(BIN)/python -m tests.tools.metrics
 	@$(GEN_BIN)/python protos/generate_go.py
 	@$(GEN_BIN)/python protos/generate_typescript.py
 
@@ -104,6 +105,7 @@ check-generated: $(VENV_GEN)/.ready $(VENV)/.ready-tests
 	@$(BIN)/python -m tests.tools.sdks --check
 	@$(BIN)/python -m tests.tools.reference --check
 	@$(GEN_BIN)/python protos/reference.py --check
+	@$(BIN)/python -m tests.tools.metrics --check
 	$(call check-stubs,go,go)
 	$(call check-stubs,npm,typescript)
 

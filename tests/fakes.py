@@ -12,6 +12,7 @@ from parley import v1
 from parley_server.core.context import Context
 from parley_server.core.reply import Batch, Reply
 from parley_server.core.service import AnyRequest, Service
+from parley_server.core.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -201,3 +202,25 @@ async def drain(service: Service, request: AnyRequest, ctx: Context, *, pause: f
             batches.append(batch)
             await asyncio.sleep(pause)
     return batches
+
+
+class Entered(list[v1.Attempt]):
+    """Who counts attempts: those that were entered into a ledger, in order. `kinds`: what they were, side by side.
+
+    `chunks`: seconds to the first content of streams.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: list[str] = []
+        self.chunks: list[float] = []
+
+    def began(self, ctx: Context) -> str:
+        return "hedge" if ctx.hedges else "first" if not ctx.ledger.attempts else "later"
+
+    def first_chunk(self, seconds: float) -> None:
+        self.chunks.append(seconds)
+
+    def ended(self, ctx: Context, attempt: v1.Attempt, ended: Verdict, seconds: float, kind: str) -> None:
+        self.append(attempt)
+        self.kinds.append(kind)

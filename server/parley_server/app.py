@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import grpc
 import structlog
@@ -19,7 +20,7 @@ import uvloop
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from parley.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
-from parley_server import __version__, caching, config, shelves, telemetry
+from parley_server import __version__, caching, config, shelves, telemetry, vitals
 from parley_server.api import health, reflection
 from parley_server.api.admin import AdminServer
 from parley_server.api.cache import CacheAdmin
@@ -35,6 +36,7 @@ from parley_server.core.gauges import Gauges
 from parley_server.hints import CircuitHints
 from parley_server.questions import Questions
 from parley_server.reload import Reloader
+from parley_server.scrape import ScrapeServer
 from parley_server.stores.health import PURPOSES
 from parley_server.transports.mock import MockTransport
 
@@ -46,6 +48,8 @@ _MOMENT = 0.05
 _DESERTED_WITHIN = 1.0
 _LAST = 0.1
 
+Bound = TypeVar("Bound", int, ScrapeServer)
+
 log = structlog.get_logger("parley")
 
 
@@ -56,6 +60,7 @@ class Gateway:
         self.settings = settings
         self.port = 0
         self.admin_port = 0
+        self.metrics_port = 0
         self.calls = Calls()
         self.stores = shelves.build(settings)
         resume = settings.resume
@@ -68,7 +73,7 @@ class Gateway:
             gateway=self.stores.presence.gateway,
             refuses=lambda: self.stores.health.refuses("resume"),
         )
-        self._telemetry = telemetry.start(settings.telemetry)
+        self._telemetry = telemetry.start(settings.telemetry, scraped=settings.admin.metrics_address is not None)
         self._revision = 1
         self._refused = False
         self.answers = caching.build(settings, self.stores)
@@ -78,7 +83,7 @@ class Gateway:
         self.questions = Questions(self.answers, self.stores)
         self._assembly = Assembly(
             settings,
-            self._telemetry.tracer,
+            self._telemetry,
             self.stores,
             digest=digest(settings),
             answers=self.answers,
@@ -90,24 +95,13 @@ class Gateway:
         self._stopping = False
         self._health = health.Health()
         self._admin: AdminServer | None = None
+        self._scrapes: ScrapeServer | None = None
         self._certificates = _certificates(settings.server)
         self._tasks: list[asyncio.Task[None]] = []
         self.gauges = Gauges()
         self.gauges.add("calls", lambda: len(self.calls))
-        self.gauges.add("open_upstream_streams", lambda: self.open_upstream)
-        self.gauges.add("queued", lambda: sum(built.queued for built in self._assemblies()))
-        self.gauges.add("shared_calls", lambda: self._assembly.shared_calls)
-        self.gauges.add("remembered_bytes", lambda: self._assembly.remembered_bytes)
-        self.gauges.add("cached_answers", lambda: len(self.answers.memory))
-        self.gauges.add("cached_bytes", lambda: self.answers.memory.size)
-        similar = self.questions
-        self.gauges.add("similar_questions", lambda: similar.held)
-        self.gauges.add("similar_lookups", lambda: similar.counts.lookups)
-        self.gauges.add("similar_vetoed", lambda: similar.counts.vetoed)
-        self.gauges.add("similar_late", lambda: similar.counts.late)
-        self.gauges.add("similar_not_embedded", lambda: similar.counts.not_embedded)
-        self.gauges.add("open_circuits", lambda: self._assembly.open_circuits)
-        self.gauges.add("keys_set_aside", lambda: self._assembly.keys_set_aside)
+        vitals.show_assembly(self.gauges, lambda: self._assembly, self._assemblies)
+        vitals.show_cache(self.gauges, self.answers, self.questions)
         self.gauges.add("stores_down", lambda: len(self.stores.health.degraded))
         self.gauges.add("store_failures", lambda: self.stores.health.failures)
         self.gauges.add("config_revision", lambda: self._revision)
@@ -116,8 +110,7 @@ class Gateway:
     @property
     def open_upstream(self) -> int:
         """Answers of providers that have not been closed, mocks left out."""
-        wires = {member.wire for built in self._assemblies() for member in built.members.values()}
-        return sum(wire.open for wire in wires)
+        return vitals.open_upstream(self._assemblies())
 
     def _assemblies(self) -> list[Assembly]:
         """The one in use, and those whose last calls are under way."""
@@ -146,6 +139,11 @@ class Gateway:
             self._tasks.append(asyncio.create_task(self.hints.run(lambda *hint: self._assembly.warn(*hint))))
         await self._server.start()
         self._telemetry.observe(self.gauges)
+        if self._telemetry.measures is not None:
+            delays = vitals.watch_event_loop(self._telemetry.measures.event_loop_delay.record)
+            self._tasks.append(asyncio.create_task(delays))
+        if self._scrapes is not None:
+            self._scrapes.start()
         if self._admin is not None:
             self._admin.start()
             self._admin.serve(True)
@@ -155,6 +153,7 @@ class Gateway:
             "serving",
             port=self.port,
             admin_port=self.admin_port,
+            metrics_port=self.metrics_port,
             providers=sorted(self._assembly.members),
             version=__version__,
             revision=self._revision,
@@ -220,7 +219,7 @@ class Gateway:
         fresh = await asyncio.to_thread(
             Assembly,
             settings,
-            self._telemetry.tracer,
+            self._telemetry,
             self.stores,
             revision=self._revision + 1,
             digest=new,
@@ -279,6 +278,8 @@ class Gateway:
         await self.questions.aclose()
         await self.stores.aclose()
         await asyncio.to_thread(self._telemetry.shutdown, _FLUSH_TIMEOUT)
+        if self._scrapes is not None:
+            await asyncio.to_thread(self._scrapes.stop)
         if self._admin is not None:
             await asyncio.to_thread(self._admin.stop)
         log.info("stopped", drained=running - cut, cut_off=cut, open_upstream_streams=self.open_upstream)
@@ -306,6 +307,7 @@ class Gateway:
             built.info,
             self.calls,
             self.recordings,
+            over=None if self._telemetry.measures is None else self._telemetry.measures.call,
             max_stall=self.settings.streams.max_stall,
         )
         add_GatewayServiceServicer_to_server(self._servicer, server)
@@ -322,6 +324,10 @@ class Gateway:
             cache = CacheAdmin(caching.Cached(self.answers), asyncio.get_running_loop())
             self._admin = AdminServer(stalled_after=admin.stalled_after, stores=PURPOSES, cache=cache)
             self.admin_port = _bound(self._admin.bind, admin.address)
+        if self._telemetry.registry is not None and (address := self.settings.admin.metrics_address) is not None:
+            registry = self._telemetry.registry
+            self._scrapes = _bound(lambda address: ScrapeServer(registry, address), address)
+            self.metrics_port = self._scrapes.port
         return server
 
     async def _beat(self, admin: AdminServer) -> None:
@@ -331,15 +337,15 @@ class Gateway:
             await asyncio.sleep(_BEAT)
 
 
-def _bound(add_port: Callable[[str], int], address: str) -> int:
-    """The port that `address` was bound to. Raises OSError in words that help."""
+def _bound(bind: Callable[[str], Bound], address: str) -> Bound:
+    """What comes of binding `address`: a port, 0 if it cannot be had. Raises OSError in words that help."""
     try:
-        port = add_port(address)
-    except RuntimeError:
-        port = 0
-    if not port:
+        bound = bind(address)
+    except (RuntimeError, OSError):
+        bound = None
+    if not bound:
         raise OSError(f"cannot listen on {address}: is another process using it?")
-    return port
+    return bound
 
 
 def _certificates(settings: config.Server) -> Certificates | None:

@@ -13,10 +13,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from opentelemetry.trace import Tracer
-
 from parley import v1
-from parley_server import __version__, caching
+from parley_server import __version__, caching, semconv
 from parley_server.api import validate
 from parley_server.api.contract import schema_digest
 from parley_server.api.gateway import Pipelines, features
@@ -28,6 +26,7 @@ from parley_server.config_limits import plans
 from parley_server.core.circuit import Circuit, CircuitPolicy
 from parley_server.core.context import Operation
 from parley_server.core.errors import GatewayError
+from parley_server.core.instruments import Histogram
 from parley_server.core.routes import Candidate, Route
 from parley_server.core.service import Layer, Service, stack
 from parley_server.core.standing import Standing
@@ -56,7 +55,6 @@ from parley_server.pipeline.timeout import Limits, Timeout
 from parley_server.pipeline.trace import Trace
 from parley_server.pipeline.trace_attempt import TraceAttempt
 from parley_server.pipeline.upstream_limits import UpstreamLimits
-from parley_server.providers.auth import Keyring
 from parley_server.providers.base import Provider
 from parley_server.providers.directory import Directory, probe
 from parley_server.providers.endpoint import EmbedEndpoint, RerankEndpoint, Wire
@@ -67,6 +65,7 @@ from parley_server.providers.stepped import chat_endpoint
 from parley_server.questions import Questions
 from parley_server.routing import Routing, hedges
 from parley_server.shelves import Stores
+from parley_server.telemetry import Telemetry
 from parley_server.transports.http import HttpTransport
 from parley_server.transports.mock import MockTransport
 
@@ -88,7 +87,7 @@ class Assembly:
     def __init__(
         self,
         settings: Config,
-        tracer: Tracer | None,
+        telemetry: Telemetry,
         stores: Stores,
         *,
         revision: int = 1,
@@ -103,10 +102,11 @@ class Assembly:
         self.members: dict[str, Member] = {}
         self.in_use = InUse()
         self._revision, self._digest = revision, digest
-        self._tracer = tracer
+        self._tracer, self._measures = telemetry.tracer, telemetry.measures
         self.catalog = catalog or Catalog.load(settings.catalog.overlay.rows())
-        self._healths: dict[str, TargetHealth] = {}
-        self._memory = Memory(self._share(), time.monotonic, self._claims())
+        self.healths: dict[str, TargetHealth] = {}
+        """By target, those that have been asked."""
+        self.memory = Memory(self._share(), time.monotonic, self._claims())
         self._callers = None if settings.callers is None else known_callers(settings.callers)
         self._plans = plans(owned(settings.callers), settings.tenants, settings.limits)
         self._answers = answers or caching.build(settings, stores)
@@ -124,24 +124,10 @@ class Assembly:
         wires = {name: member.provider.transport for name, member in self.members.items()}
         return {name: wire for name, wire in wires.items() if isinstance(wire, MockTransport)}
 
-    @property
-    def queued(self) -> int:
-        """Calls that wait for a target: for a place, or for its limits to have room."""
-        rooms = [room for member in self.members.values() for room in member.rooms.values()]
-        places = [health.places for health in self._healths.values() if health.places is not None]
-        return sum(room.queued for room in rooms) + sum(place.queued for place in places)
-
-    @property
-    def open_circuits(self) -> int:
-        """Targets that are left alone for having failed too often."""
-        circuits = [health.circuit for health in self._healths.values() if health.circuit is not None]
-        return sum(circuit.state() == "open" for circuit in circuits)
-
-    @property
-    def keys_set_aside(self) -> int:
-        """Keys of providers with several that are refused, or whose accounts have no money."""
-        auths = [member.provider.auth for member in self.members.values()]
-        return sum(auth.set_aside for auth in auths if isinstance(auth, Keyring))
+    def known_as(self, provider: str, model: str) -> str:
+        """What metrics call a model: callers may ask for names that nobody has heard of."""
+        known = self._directory.lists(f"{provider}/{model}") or self._routing.names(provider, model)
+        return model if known else semconv.OTHER
 
     async def start(self, before: Assembly | None = None) -> None:
         """Find out which providers are there, build the stacks, begin to list models.
@@ -150,7 +136,7 @@ class Assembly:
         them must not fail for having come too early. `aclose()` is needed also if this raises.
         """
         if before is not None:
-            self._memory = before._memory
+            self.memory = before.memory
         await self._gather({} if before is None else before.members)
         providers = {name: member.provider for name, member in self.members.items()}
         directory = self._directory = Directory(providers, self.catalog, on_change=self._forget_candidates)
@@ -176,13 +162,13 @@ class Assembly:
 
     def inherit(self, before: Assembly) -> None:
         """Take over what `before` remembers of targets whose providers and policies are the same."""
-        self._memory.policy = self._share()
-        if self._memory.claims is not None:
-            self._memory.claims.lasts = self._longest_call()
-        for name, health in before._healths.items():
+        self.memory.policy = self._share()
+        if self.memory.claims is not None:
+            self.memory.claims.lasts = self._longest_call()
+        for name, health in before.healths.items():
             provider = name.partition("/")[0]
             if provider in self.members and self.members[provider] is before.members.get(provider):
-                self._healths[name] = self._adapted(name, health, before.settings)
+                self.healths[name] = self._adapted(name, health, before.settings)
 
     async def retire(self) -> None:
         """Stop what runs in the background, wait until the last call is over, and close what nobody else needs."""
@@ -200,8 +186,8 @@ class Assembly:
 
     async def settle(self) -> None:
         """Tell other gateways what came of calls with idempotency keys, within a moment."""
-        if self._memory.claims is not None:
-            await self._memory.claims.aclose()
+        if self.memory.claims is not None:
+            await self.memory.claims.aclose()
 
     async def _rest(self) -> None:
         for task in self._tasks:
@@ -224,14 +210,15 @@ class Assembly:
     def _per_call(self, check: Check, cache: type[Cache | EmbedCache] | None = None) -> Service:
         """What every call passes, outermost first. `cache`: that of such calls, if there is one."""
         server = self.settings.server
-        join = Join(self._memory, enabled=self.settings.join.enabled, around=self.in_use)
+        join = Join(self.memory, enabled=self.settings.join.enabled, around=self.in_use)
         layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline)]
         if self._callers is not None:
             layers.append(Authenticate(self._callers))
         layers.append(check)
         if self._plans:
-            layers.append(Admit(self.stores.counters, self._plans, self.settings.limits.expected_output))
-        layers.append(Keyed(self._memory, around=self.in_use))
+            measures = None if self._measures is None else self._measures.limits
+            layers.append(Admit(self.stores.counters, self._plans, self.settings.limits.expected_output, measures))
+        layers.append(Keyed(self.memory, around=self.in_use))
         router = self._router()
         if cache is None or not self.settings.cache.enabled:
             layers += [join, Recover()]
@@ -271,16 +258,6 @@ class Assembly:
         name = str(found.target) if isinstance(found, Candidate) else model
         return CacheTarget(name, primary=name)
 
-    @property
-    def shared_calls(self) -> int:
-        """Calls under way that several callers may follow."""
-        return len(self._memory.running)
-
-    @property
-    def remembered_bytes(self) -> int:
-        """What is kept of answers for their idempotency keys."""
-        return self._memory.size
-
     def _claims(self) -> Claims | None:
         """The idempotency keys of all gateways; None if there is only this one."""
         stores = self.stores
@@ -301,7 +278,7 @@ class Assembly:
     def _share(self) -> SharePolicy:
         return SharePolicy(self.settings.idempotency.window, self.settings.idempotency.max_bytes)
 
-    def _per_target(self, provider: Provider, target: Target, endpoint: Service) -> Service:
+    def _per_target(self, provider: Provider, target: Target, operation: Operation, endpoint: Service) -> Service:
         """What every attempt at one target passes, outermost first."""
         retry, clocks = self.settings.retry, self.settings.timeouts
         own = self.settings.providers[provider.name].retry
@@ -317,33 +294,38 @@ class Assembly:
         )
         price = target.card.pricing if target.card is not None and target.card.HasField("pricing") else None
         health = self._health(str(target))
+        name, measures, counted = provider.semconv_name or provider.name, self._measures, None
+        waits: dict[str, Histogram] = {}
+        if measures is not None:
+            known_as = self.known_as(provider.name, target.model)
+            counted = measures.attempts(operation, name, target, known_as)
+            waits = {queue: measures.waits(provider.name, known_as, queue) for queue in ("bulkhead", "limits")}
         layers: list[Layer] = [Retry(policy, asyncio.sleep, random.random, health.retries)]
         if takes_prefill(target):
             layers.insert(0, Prefill())
         if health.circuit is not None and provider.breaks:
             layers.append(Breaker(target, health.circuit))
         if health.places is not None:
-            layers.append(Bulkhead(target, health.places, time.monotonic))
+            layers.append(Bulkhead(target, health.places, time.monotonic, waits.get("bulkhead")))
         room = self.members[provider.name].room(target.model)
         bind(health, provider, room)
         if room is not None:
             keys = functools.partial(provider.auth.usable, target.model)
             split = {"requests": endpoint.requests} if isinstance(endpoint, EmbedEndpoint) else {}
-            layers.append(UpstreamLimits(target, room, keys, **split))
-        layers += [Enough(clocks.least), Observe(health.standing), Meter(target, price)]
+            layers.append(UpstreamLimits(target, room, keys, waits=waits.get("limits"), **split))
+        layers += [Enough(clocks.least), Observe(health.standing), Meter(target, price, counted)]
         if self._tracer is not None:
             capture = self.settings.telemetry.capture_content
-            name = provider.semconv_name or provider.name
             layers.append(TraceAttempt(self._tracer, target, name, provider.base_url, capture=capture))
         layers.append(Timeout(Limits(clocks.connect, clocks.first_content, clocks.idle, clocks.total), target))
         return stack(*layers, service=endpoint)
 
     def _health(self, target: str) -> TargetHealth:
         """The state of a target, which outlives its stacks: these are made anew whenever the models are listed."""
-        health = self._healths.pop(target, None) or self._new_health(target)
-        self._healths[target] = health
-        if len(self._healths) > _TARGETS:
-            del self._healths[next(iter(self._healths))]  # the one that was not needed for longest
+        health = self.healths.pop(target, None) or self._new_health(target)
+        self.healths[target] = health
+        if len(self.healths) > _TARGETS:
+            del self.healths[next(iter(self.healths))]  # the one that was not needed for longest
         return health
 
     def warn(self, target: str, seconds: float) -> None:
@@ -392,7 +374,7 @@ class Assembly:
             case _:
                 raise AssertionError("the registry resolves to providers that do the operation")
         health = self._health(str(target))
-        return Candidate(target, self._per_target(provider, target, endpoint), health.standing)
+        return Candidate(target, self._per_target(provider, target, operation, endpoint), health.standing)
 
     async def _gather(self, before: Mapping[str, Member]) -> None:
         """The configured providers, without those that are wanted only if they answer and do not."""

@@ -30,7 +30,13 @@ from parley_server.config_reach import Tls, check_reach, lacks_of
 from parley_server.config_routes import Routes
 from parley_server.config_routes import problems as routes_problems
 from parley_server.config_semantic import problems as semantic_problems
-from parley_server.config_sources import ConfigError, override, parsed, standard_telemetry
+from parley_server.config_sources import (
+    ConfigError,
+    override,
+    parsed,
+    standard_metrics_address,
+    standard_telemetry,
+)
 from parley_server.providers.kind import Kind, KindError
 from parley_server.providers.kinds import known
 from parley_server.settings import Address, KindSettings, Name, Percent, Seconds, Section, Statuses, Trouble, note_file
@@ -87,6 +93,11 @@ class Admin(Section):
         description="Listen beyond loopback whatever `server` says. Only where something keeps strangers away.",
     )
     address: Address = Field("127.0.0.1:50052", description="Where to listen: host:port; port 0 takes any free one.")
+    metrics_address: Address | None = Field(
+        None,
+        description="Where Prometheus finds metrics over HTTP: host:port, path /metrics; nowhere unless set, or if "
+        "OTEL_METRICS_EXPORTER has prometheus among its values.",
+    )
     stalled_after: Seconds = Field(
         5, description="Seconds the event loop may be blocked before liveness says NOT_SERVING."
     )
@@ -218,6 +229,7 @@ class Telemetry(Section):
         "grpc", description="OTLP protocol; OTEL_EXPORTER_OTLP_PROTOCOL unless set here."
     )
     service_name: str = Field("parley", description="service.name; OTEL_SERVICE_NAME unless set here.")
+    by_caller: bool = Field(False, description="Count calls, tokens and cost by the names of callers as well.")
     capture_content: bool = Field(False, description="Record prompts and answers in spans. They are personal data.")
 
 
@@ -297,8 +309,10 @@ class Config(Section):
     @classmethod
     def _guarded(cls, admin: Admin, info: ValidationInfo) -> Admin:
         server = info.data.get("server")
-        if admin.enabled and not admin.insecure and not (isinstance(server, Server) and server.insecure):
-            check_reach(admin.address, ["nothing authenticates operators"], section="admin")
+        if not admin.insecure and not (isinstance(server, Server) and server.insecure):
+            for address in (admin.address if admin.enabled else None, admin.metrics_address):
+                if address is not None:
+                    check_reach(address, ["nothing authenticates operators"], section="admin")
         return admin
 
 
@@ -332,6 +346,8 @@ def load(
     variables, problems = override(data, environ, _TOP_SETTINGS)
     if isinstance(data.setdefault("telemetry", {}), dict):
         data["telemetry"] = standard_telemetry(environ) | data["telemetry"]
+    if (metrics_address := standard_metrics_address(environ)) and isinstance(data.setdefault("admin", {}), dict):
+        data["admin"].setdefault("metrics_address", metrics_address)
     context = {"environ": environ, "files": set() if files is None else files, "callers": "callers" in data}
     found: list[Problem] = []
     if isinstance(data["providers"], dict):

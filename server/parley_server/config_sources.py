@@ -101,10 +101,24 @@ def standard_telemetry(environ: Mapping[str, str]) -> dict[str, Any]:
     if any(ends.values()):
         found["enabled"] = environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
     for signal, end in ends.items():  # not to where nobody said that somebody listens
-        if environ.get(f"OTEL_{signal.upper()}_EXPORTER") == "none" or (any(ends.values()) and not end):
+        exporters = _exporters(signal, environ)
+        if (exporters and "otlp" not in exporters) or (any(ends.values()) and not end):
             found[signal] = False
     if protocol := first("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         found["protocol"] = protocol
     if name := first("OTEL_SERVICE_NAME"):
         found["service_name"] = name
     return found
+
+
+def standard_metrics_address(environ: Mapping[str, str]) -> str | None:
+    """Where the variables of OpenTelemetry want Prometheus to find metrics, if they do."""
+    if "prometheus" not in _exporters("metrics", environ):
+        return None
+    host = environ.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "localhost"
+    return f"{host}:{environ.get('OTEL_EXPORTER_PROMETHEUS_PORT') or '9464'}"
+
+
+def _exporters(signal: str, environ: Mapping[str, str]) -> list[str]:
+    """What OTEL_TRACES_EXPORTER and the like name; nothing if they are not set."""
+    return [name.strip() for name in environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").split(",") if name.strip()]

@@ -1,39 +1,42 @@
-"""Metrics over OTLP: every instrument that the gateway has, in one table.
+"""Every metric that the gateway has: two tables, and nothing else.
 
-Names follow OpenTelemetry's conventions and begin with `parley.`: what goes up and down is an up-down counter, what
-cannot be added up a gauge, units are UCUM's. No instrument has attributes yet: one gateway, one number.
+`gen_ai.*` and `rpc.*` are OpenTelemetry's conventions, buckets included; names of our own begin with `parley.`. What
+goes up and down is an up-down counter, what cannot be added up a gauge, units are UCUM's. Attributes have few values by
+construction: what a caller can make up never is one.
 
-What is held at a moment is looked up when it is exported (`core/gauges.py`), which happens on a thread of its own. The
-looking is done on the event loop, which owns what is looked at; while the loop is blocked there is nothing to tell.
+OBSERVED is looked up when it is asked for (`core/gauges.py`), RECORDED is counted as it happens (`measures.py`).
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from opentelemetry.metrics import CallbackOptions, Meter, Observation
+from parley_server import semconv
+from parley_server.core.instruments import Instrument
 
-from parley_server.core.gauges import Gauges
-
-_PATIENCE = 1.0  # seconds that the event loop may take to answer
-_FRESH = 0.1  # seconds in which all instruments of one export are read
+_SECONDS: Final = tuple(0.01 * 2**n for n in range(14))
+"""Of `gen_ai.client.*`: from 10 ms to 82 s."""
+_RPC_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_TOKENS: Final = tuple(float(4**n) for n in range(14))
+_DELAYS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_GEN_AI: Final = (semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.REQUEST_MODEL, semconv.PARLEY_PROVIDER)
+_TARGET: Final = (semconv.PARLEY_PROVIDER, semconv.REQUEST_MODEL)
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """An instrument whose value is looked up. `gauge`: which of the gateway's gauges it shows."""
+    """An instrument whose value is looked up. `gauge`: which of the gateway's gauges it shows.
+
+    `attributes`: of one that has several values; the gauge tells them by the values of these.
+    """
 
     name: str
     kind: Literal["up_down_counter", "counter", "gauge"]
     unit: str
     description: str
     gauge: str
+    attributes: tuple[str, ...] = ()
 
 
 OBSERVED = (
@@ -72,6 +75,22 @@ OBSERVED = (
         "{target}",
         "Targets that are left alone for having failed too often.",
         "open_circuits",
+    ),
+    Observed(
+        "parley.upstream.circuit.state",
+        "gauge",
+        "1",
+        "Of each target that has been asked: 0 it may be asked, 1 it is being tried again, 2 it is left alone.",
+        "circuits",
+        _TARGET,
+    ),
+    Observed(
+        "parley.upstream.active_attempts",
+        "up_down_counter",
+        "{attempt}",
+        "Attempts under way at each target.",
+        "active_attempts",
+        _TARGET,
     ),
     Observed(
         "parley.upstream.keys_set_aside",
@@ -114,6 +133,37 @@ OBSERVED = (
         "Questions that the embedder made no vector of.",
         "similar_not_embedded",
     ),
+    Observed(
+        "parley.cache.lookups",
+        "counter",
+        "{lookup}",
+        "What the cache had for those who asked it; each input of an embedding request counts once.",
+        "cache_lookups",
+        (semconv.PARLEY_CACHE_RESULT,),
+    ),
+    Observed(
+        "parley.cache.events",
+        "counter",
+        "{event}",
+        "What else happened in the cache.",
+        "cache_events",
+        (semconv.PARLEY_CACHE_EVENT,),
+    ),
+    Observed(
+        "parley.cache.saved_tokens",
+        "counter",
+        "{token}",
+        "Tokens that answers from the cache would have used.",
+        "cache_saved_tokens",
+        (semconv.TOKEN_TYPE,),
+    ),
+    Observed(
+        "parley.cache.saved_nano_usd",
+        "counter",
+        "{nano_usd}",
+        "What answers from the cache would have cost, in billionths of a US dollar.",
+        "cache_saved_nano_usd",
+    ),
     Observed("parley.store.unavailable", "up_down_counter", "{store}", "Stores that do not answer.", "stores_down"),
     Observed("parley.store.failures", "counter", "{failure}", "Failures of stores since the start.", "store_failures"),
     Observed("parley.config.revision", "gauge", "1", "How often another configuration was taken.", "config_revision"),
@@ -123,63 +173,95 @@ OBSERVED = (
     ),
 )  # fmt: skip
 
-
-def observe(
-    meter: Meter, gauges: Gauges, loop: asyncio.AbstractEventLoop, table: Sequence[Observed] = OBSERVED
-) -> None:
-    """Make the instruments of `table`, which show what `gauges` says on `loop`."""
-    snapshot = _Snapshot(gauges, loop)
-    for row in table:
-        make = {
-            "up_down_counter": meter.create_observable_up_down_counter,
-            "counter": meter.create_observable_counter,
-            "gauge": meter.create_observable_gauge,
-        }[row.kind]
-        make(row.name, [_looking(snapshot, row.gauge)], unit=row.unit, description=row.description)
-
-
-def _looking(snapshot: _Snapshot, gauge: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def look(_options: CallbackOptions) -> Iterable[Observation]:
-        values = snapshot.read()
-        return [Observation(values[gauge])] if gauge in values else []
-
-    return look
-
-
-class _Snapshot:
-    """All gauges as they are at one moment, for the instruments that ask one after another on another thread."""
-
-    def __init__(self, gauges: Gauges, loop: asyncio.AbstractEventLoop) -> None:
-        self._gauges = gauges
-        self._loop = loop
-        self._lock = threading.Lock()  # an export on demand may meet the periodic one
-        self._values: Mapping[str, float] = {}
-        self._until = 0.0
-
-    def read(self) -> Mapping[str, float]:
-        """By name; empty if the event loop does not answer."""
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._values = self._asked()
-                self._until = time.monotonic() + _FRESH
-            return self._values
-
-    def _asked(self) -> Mapping[str, float]:
-        answer: Future[Mapping[str, float]] = Future()
-
-        def look() -> None:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(self._gauges.read())
-                except Exception as error:  # told to whoever asks, and logged there
-                    answer.set_exception(error)
-
-        try:
-            self._loop.call_soon_threadsafe(look)
-        except RuntimeError:  # the loop is closed
-            return {}
-        try:
-            return answer.result(_PATIENCE)
-        except TimeoutError:
-            answer.cancel()
-            return {}
+RECORDED = (
+    Instrument(
+        "rpc.server.call.duration",
+        "histogram",
+        "s",
+        "Calls, from their arrival to the last byte of the answer.",
+        (semconv.RPC_SYSTEM_NAME, semconv.RPC_METHOD, semconv.RPC_STATUS_CODE, semconv.ERROR_TYPE),
+        _RPC_SECONDS,
+    ),
+    Instrument(
+        "gen_ai.client.operation.duration",
+        "histogram",
+        "s",
+        "Attempts at providers, each for itself, to the end of the answer.",
+        (*_GEN_AI, semconv.ERROR_TYPE),
+        _SECONDS,
+    ),
+    Instrument(
+        "gen_ai.client.operation.time_to_first_chunk",
+        "histogram",
+        "s",
+        "From the start of an attempt to its first content; streams only.",
+        _GEN_AI,
+        _SECONDS,
+    ),
+    Instrument(
+        "gen_ai.client.token.usage",
+        "histogram",
+        "{token}",
+        "Tokens that attempts used, of input and of output; estimated where the provider did not say.",
+        (*_GEN_AI, semconv.TOKEN_TYPE, semconv.PARLEY_USAGE_ESTIMATED),
+        _TOKENS,
+    ),
+    Instrument(
+        "parley.upstream.attempts",
+        "counter",
+        "{attempt}",
+        "Attempts by what they were: first, retry (the same target), fallback (another one) or hedge (one beside it).",
+        (*_TARGET, semconv.PARLEY_ATTEMPT_KIND, semconv.ERROR_TYPE),
+    ),
+    Instrument(
+        "parley.upstream.cost_nano_usd",
+        "counter",
+        "{nano_usd}",
+        "What attempts cost, in billionths of a US dollar, where prices are known.",
+        _TARGET,
+    ),
+    Instrument(
+        "parley.upstream.queue.duration",
+        "histogram",
+        "s",
+        "How long calls waited for a target that had to wait: for a place (bulkhead), for room in its limits (limits).",
+        (*_TARGET, semconv.PARLEY_QUEUE),
+        _SECONDS,
+    ),
+    Instrument(
+        "parley.limits.calls",
+        "counter",
+        "{call}",
+        "Calls that have limits, and what came of it: admitted, refused (by whose limit, of what), unavailable.",
+        (semconv.PARLEY_LIMITS_RESULT, semconv.PARLEY_LIMITS_OWNER, semconv.PARLEY_LIMITS_OF),
+    ),
+    Instrument(
+        "parley.event_loop.delay",
+        "histogram",
+        "s",
+        "How much later than asked for the event loop came back, looked at ten times a second.",
+        (),
+        _DELAYS,
+    ),
+    Instrument(
+        "parley.caller.calls",
+        "counter",
+        "{call}",
+        "Calls by who made them; with `telemetry.by_caller` only, as all of `parley.caller`.",
+        (semconv.PARLEY_CALLER, semconv.RPC_STATUS_CODE),
+    ),
+    Instrument(
+        "parley.caller.tokens",
+        "counter",
+        "{token}",
+        "Tokens of their attempts.",
+        (semconv.PARLEY_CALLER, semconv.TOKEN_TYPE),
+    ),
+    Instrument(
+        "parley.caller.cost_nano_usd",
+        "counter",
+        "{nano_usd}",
+        "What these cost, in billionths of a US dollar.",
+        (semconv.PARLEY_CALLER,),
+    ),
+)

@@ -34,6 +34,7 @@ class Routing:
         self._settings = settings
         self._races = races or {}
         self._cache_targets = {name: self._cache_target(name) for name in settings}
+        self._targets = {target.model for one in settings.values() for target in one.targets}
         self._draws = {name: Spread(random.random) for name in settings}
 
     def route(self, name: str, operation: Operation, resolve: Resolve) -> Route:
@@ -49,6 +50,10 @@ class Routing:
             entries.append(Entry(option, weight=target.weight, overrides=target.overrides.value()))
         on, draw = frozenset(settings.fallback_on), self._draws[name]
         return Route(name, tuple(entries), settings.order(), on, draw, self._races.get(name))
+
+    def names(self, provider: str, model: str) -> bool:
+        """Whether a route has this model of this provider among its targets."""
+        return f"{provider}/{model}" in self._targets or model in self._targets
 
     def cache_target(self, name: str) -> Target:
         """What the route `name` is to the cache: another one as soon as its targets are others."""

@@ -2,7 +2,8 @@
 
 Endpoint, headers, certificates, sampler, queue sizes, intervals and further resource attributes come from the standard
 OTEL_* variables, which the SDK reads itself. Spans leave on a thread of their own, from a bounded queue: while no
-collector can be reached, calls go on as ever and the newest spans win. Metrics are those of `metrics.py`.
+collector can be reached, calls go on as ever and the newest spans win. Metrics are those of `metrics.py`: sent,
+scraped (`scrape.py`), or both.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
+from prometheus_client import CollectorRegistry, ProcessCollector
 
-from parley_server import __version__, metrics
+from parley_server import __version__, metrics_export
 from parley_server.core.gauges import Gauges
 from parley_server.core.scrub import scrub
+from parley_server.measures import Measures
 
 _SCOPE = "parley"
 _STOP = 1.0  # seconds for the exporting thread to notice that its time is up
@@ -46,6 +49,8 @@ class Settings(Protocol):
     def traces(self) -> bool: ...
     @property
     def metrics(self) -> bool: ...
+    @property
+    def by_caller(self) -> bool: ...
     @property
     def protocol(self) -> Literal["grpc", "http/protobuf"]: ...
     @property
@@ -88,11 +93,10 @@ class _Traces:
 
 
 class _Metrics:
-    """Numbers that are looked up and sent at intervals."""
+    """Numbers that are sent at intervals, or asked for, or both."""
 
-    def __init__(self, resource: Resource, protocol: str) -> None:
-        reader = PeriodicExportingMetricReader(GrpcMetrics() if protocol == "grpc" else HttpMetrics())
-        self.provider = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+    def __init__(self, resource: Resource, readers: Sequence[MetricReader]) -> None:
+        self.provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
 
     def shutdown(self, timeout: float) -> None:
         """Look and send once more, for at most `timeout` seconds, and stop."""
@@ -103,17 +107,30 @@ class _Metrics:
 
 
 class Telemetry:
-    """`tracer` is None while tracing is off: then no layer that traces is built at all."""
+    """`tracer` and `measures` are None while tracing and metrics are off: nothing is built then that needs them.
 
-    def __init__(self, traces: _Traces | None = None, metrics: _Metrics | None = None) -> None:
+    `registry`: where Prometheus' client finds the metrics, if they are to be had there.
+    """
+
+    def __init__(
+        self,
+        traces: _Traces | None = None,
+        metrics: _Metrics | None = None,
+        measures: Measures | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
         self._traces = traces
         self._metrics = metrics
+        self.measures = measures
+        self.registry = registry
         self.tracer: Tracer | None = None if traces is None else traces.provider.get_tracer(_SCOPE, __version__)
 
     def observe(self, gauges: Gauges) -> None:
-        """Export what `gauges` says, as seen by the running event loop."""
-        if self._metrics is not None:
-            metrics.observe(self._metrics.provider.get_meter(_SCOPE, __version__), gauges, asyncio.get_running_loop())
+        """Export what is counted, and what `gauges` says as seen by the running event loop."""
+        if self._metrics is not None and self.measures is not None:
+            meter = self._metrics.provider.get_meter(_SCOPE, __version__)
+            metrics_export.observe(meter, gauges, asyncio.get_running_loop())
+            metrics_export.count(meter, self.measures.families)
 
     def shutdown(self, timeout: float) -> None:
         """Send what is there, for at most `timeout` seconds, and stop. Blocks; what is not sent by then is lost."""
@@ -126,15 +143,22 @@ class Telemetry:
             end.join(timeout + 2 * _STOP)
 
 
-def start(settings: Settings) -> Telemetry:
-    """Traces and metrics as configured. Never waits for a collector."""
-    if not settings.enabled:
-        return Telemetry()
+def start(settings: Settings, *, scraped: bool = False) -> Telemetry:
+    """Traces and metrics as configured. Never waits for a collector. `scraped`: metrics are asked for as well."""
+    grpc = settings.protocol == "grpc"
+    sent = settings.enabled and settings.metrics
     resource = Resource.create({"service.name": settings.service_name, "service.version": __version__})
-    return Telemetry(
-        _Traces(resource, settings.protocol) if settings.traces else None,
-        _Metrics(resource, settings.protocol) if settings.metrics else None,
-    )
+    traces = _Traces(resource, settings.protocol) if settings.enabled and settings.traces else None
+    if not (sent or scraped):
+        return Telemetry(traces)
+    measures, readers = Measures(by_caller=settings.by_caller), list[MetricReader]()
+    registry = CollectorRegistry() if scraped else None
+    if sent:
+        readers.append(metrics_export.Sending(GrpcMetrics() if grpc else HttpMetrics(), measures.families))
+    if registry is not None:
+        readers.append(metrics_export.Scraping(measures.families, registry))
+        ProcessCollector(registry=registry)
+    return Telemetry(traces, _Metrics(resource, readers), measures, registry)
 
 
 def log_to_stderr(level: str, format: Literal["console", "json"]) -> None:

@@ -1,4 +1,4 @@
-"""What the layers of reliability add: the same gateway with all of them at work and with those left out that can be."""
+"""What layers and metrics add: the same gateway with all of them at work, and with those left out that can be."""
 
 from __future__ import annotations
 
@@ -43,5 +43,17 @@ def gateways(folder: Path, mock: Upstream, collector: Process, model: str) -> It
     with (
         servers.gateway(folder, limited, collector, sections={**_ON, "routes": routes}) as on,
         servers.gateway(folder, two, collector, sections=_OFF) as off,
+    ):
+        yield {"gateway": on, "floor": off}
+
+
+@contextmanager
+def measured(folder: Path, mock: Upstream, collector: Process) -> Iterator[dict[str, Process]]:
+    """Two gateways before the mock upstream: `gateway` sends metrics and has them scraped, `floor` has none."""
+    scraped = {"admin": {"address": "127.0.0.1:0", "metrics_address": "127.0.0.1:0"}}
+    providers = servers.openai(mock)
+    with (
+        servers.gateway(folder, providers, collector, sections=scraped) as on,
+        servers.gateway(folder, providers, collector, {"OTEL_METRICS_EXPORTER": "none"}) as off,
     ):
         yield {"gateway": on, "floor": off}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,6 +79,8 @@ MEASURES = (
     Measure("layers-unary", "added by the layers of reliability to a Chat (floor: without them), CPU", "µs", 60.0),
     Measure("layers-route", "added to that by a route over two targets and a race between them, CPU", "µs"),
     Measure("layers-stream", "added by the layers to an upstream event (floor: without them), CPU", "µs", 1.0),
+    Measure("metrics-unary", "added by metrics to a Chat (floor: without them), CPU", "µs", 15.0),
+    Measure("metrics-stream", "added by metrics to an upstream event (floor: without them), CPU", "µs", 0.3),
     Measure("cache-memory", "Chat from memory, CPU a request (floor: gRPC alone)", "µs", 1.4, 1.15, is_ratio=True),
     Measure("cache-redis", "Chat from Redis, CPU a request (floor: gRPC alone)", "µs", 2.0, 1.35, is_ratio=True),
     Measure(
@@ -99,6 +101,7 @@ GROUPS = {
     "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
     "decode": tuple(decode.key(name, kind) for kind in ("", *decode.READS) for name in decode.names()),
     "layers": ("layers-unary", "layers-route", "layers-stream"),
+    "metrics": ("metrics-unary", "metrics-stream"),
     "cache": ("cache-memory", "cache-redis", "cache-full"),
     "constant": ("constant",),
     "peak": ("peak",),
@@ -171,6 +174,9 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
         if "layers" in groups:
             with layers.gateways(folder, mock, collector, f"mock-u{WHOLE_LENGTH}") as gateways:
                 yield from _layers(plan, drivers, gateways, figures)
+        if "metrics" in groups:
+            with layers.measured(folder, mock, collector) as gateways:
+                yield from _metrics(plan, drivers, gateways, figures)
         if "cache" in groups:
             with caching.gateways(folder, mock, collector) as gateways, servers.constant(folder) as constant:
                 yield from _cached(plan, drivers, mock, gateways, constant, figures)
@@ -294,8 +300,10 @@ def _decode(plan: Plan, figures: Figures) -> Iterator[Figures]:
         yield figures
 
 
-def _layers(plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figures: Figures) -> Iterator[Figures]:
-    """What the layers add: the difference between two gateways that take turns, one with and one without them."""
+def _taking_turns(
+    plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figures: Figures
+) -> tuple[Callable[..., float], Callable[[str, float, float], None]]:
+    """What a call or an event costs one of two gateways, and how the difference between them is noted."""
 
     def cost(name: str, *, model: str = "", stream: bool = False, share: int = 1) -> float:
         target = gateways[name]
@@ -313,6 +321,27 @@ def _layers(plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figur
         figures.add(key, "floor", without)
         figures.add(key, "gateway", with_it - without)
 
+    return cost, add
+
+
+def _metrics(plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figures: Figures) -> Iterator[Figures]:
+    """What metrics add, in the same way. It is little: who goes first changes, and there are more turns."""
+    cost, add = _taking_turns(plan, drivers, gateways, figures)
+    for name in gateways:
+        cost(name, share=5)
+        cost(name, stream=True, share=5)
+    for turn in range(2 * plan.repetitions):
+        names = ("floor", "gateway") if turn % 2 else ("gateway", "floor")
+        whole = {name: cost(name) for name in names}
+        stream = {name: cost(name, stream=True) for name in names}
+        add("metrics-unary", whole["floor"], whole["gateway"])
+        add("metrics-stream", stream["floor"], stream["gateway"])
+        yield figures
+
+
+def _layers(plan: Plan, drivers: Drivers, gateways: Mapping[str, Process], figures: Figures) -> Iterator[Figures]:
+    """What the layers add: the difference between two gateways that take turns, one with and one without them."""
+    cost, add = _taking_turns(plan, drivers, gateways, figures)
     for name in gateways:
         cost(name, share=5)
         cost(name, stream=True, share=5)

@@ -153,6 +153,8 @@ def test_standard_telemetry_variables() -> None:
         ({traces: "http://h", metrics: "http://h"}, (True, True)),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_METRICS_EXPORTER": "none"}, (True, False)),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_TRACES_EXPORTER": "none"}, (False, True)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_METRICS_EXPORTER": "prometheus"}, (True, False)),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h", "OTEL_METRICS_EXPORTER": "otlp, prometheus"}, (True, True)),
     ):
         found = load("", environ).telemetry
         assert (found.enabled, found.traces, found.metrics) == (True, *sent), environ
@@ -161,3 +163,16 @@ def test_standard_telemetry_variables() -> None:
     assert (by_file.traces, by_file.metrics) == (True, True)
     assert not load("telemetry: {enabled: false}", http).telemetry.enabled
     assert not load("", http | {"PARLEY_TELEMETRY__ENABLED": "false"}).telemetry.enabled
+
+
+def test_where_prometheus_is_told() -> None:
+    wanted = {"OTEL_METRICS_EXPORTER": "otlp,prometheus"}
+    assert load("", {}).admin.metrics_address is None
+    assert load("", wanted).admin.metrics_address == "localhost:9464"
+    there = wanted | {"OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.2", "OTEL_EXPORTER_PROMETHEUS_PORT": "9000"}
+    assert load("admin: {address: '127.0.0.1:1'}", there).admin.metrics_address == "127.0.0.2:9000"
+    assert load("admin: {metrics_address: '127.0.0.1:1'}", there).admin.metrics_address == "127.0.0.1:1"
+    beyond = wanted | {"OTEL_EXPORTER_PROMETHEUS_HOST": "0.0.0.0"}
+    (problem,) = problems("", beyond)
+    assert problem.startswith("admin: 0.0.0.0 is reachable from other machines, and nothing authenticates operators")
+    assert load("admin: {insecure: true}", beyond).admin.metrics_address == "0.0.0.0:9464"

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import functools
 import gc
 import os
 import signal
 from typing import Any
 
 import structlog
-from google.rpc.error_details_pb2 import ErrorInfo
 
 from parley import v1
 from parley_server import app, assembly, cli
 from parley_server.core.context import Context
+from parley_server.core.target import Target
+from parley_server.core.verdict import Verdict
 from parley_server.pipeline.meter import Meter
 from tests.gateway.process import Gateway
 
@@ -63,14 +63,24 @@ class Inspected(app.Gateway):
         )
 
 
-def _count(_ctx: Context, attempt: v1.Attempt) -> None:
-    info = ErrorInfo()
-    for detail in attempt.status.details:
-        detail.Unpack(info)
-    _settled[f"{attempt.model} {info.reason or 'OK'}"] += 1
+class _Counted:
+    """Counts attempts as they are entered."""
+
+    def began(self, _ctx: Context) -> str:
+        return ""
+
+    def first_chunk(self, _seconds: float) -> None:
+        """It does not matter when."""
+
+    def ended(self, _ctx: Context, attempt: v1.Attempt, ended: Verdict, _seconds: float, _kind: str) -> None:
+        _settled[f"{attempt.model} {ended.reason or 'OK'}"] += 1
+
+
+def _meter(target: Target, price: v1.ModelPricing | None, _measures: object) -> Meter:
+    return Meter(target, price, _Counted())
 
 
 if __name__ == "__main__":
     app.Gateway = Inspected  # type: ignore[misc]  # the seams there are in a process of its own
-    assembly.Meter = functools.partial(Meter, settle=_count)  # type: ignore[attr-defined, assignment]
+    assembly.Meter = _meter  # type: ignore[attr-defined, assignment]
     cli.main()

@@ -29,7 +29,7 @@ from parley_server.pipeline.meter import Meter
 from parley_server.pipeline.observe import Observe
 from parley_server.pipeline.retry import Retry, RetryPolicy
 from parley_server.pipeline.router import Router
-from tests.fakes import chat, completed, context, delta, opened, run, said, started
+from tests.fakes import Entered, chat, completed, context, delta, opened, run, said, started
 
 POLICY = HedgePolicy(delay=1.0, whole_delay=1.0)
 PRICE = v1.ModelPricing(input_nano_usd=1_000_000_000, output_nano_usd=2_000_000_000)
@@ -83,7 +83,7 @@ class Stage:
         self, *models: Model, policy: HedgePolicy = POLICY, share: float = 0.0, most: float = 10.0, attempts: int = 4
     ) -> None:
         self.models = {model.name: model for model in models}
-        self.settled: list[v1.Attempt] = []
+        self.settled = Entered()
         self.standings = {model.name: Standing(asyncio.get_running_loop().time) for model in models}
         router = Router(self._resolve, attempts, race=Hedge(policy, Allowance(share, most)))
         self._stacks = {model.name: self._stack(model) for model in models}
@@ -91,7 +91,7 @@ class Stage:
         self.begun = asyncio.get_running_loop().time()
 
     def _stack(self, model: Model) -> Service:
-        meter = Meter(Target("p", model.name), PRICE, settle=lambda _, attempt: self.settled.append(attempt))
+        meter = Meter(Target("p", model.name), PRICE, self.settled)
         observe = Observe(self.standings[model.name])
         return Retry(RetryPolicy(attempts=2, base=0.2), asyncio.sleep, lambda: 1.0)(observe(meter(model)))
 

@@ -19,7 +19,20 @@ from parley_server.core.target import Target
 from parley_server.pipeline.meter import Meter
 from parley_server.pipeline.retry import Retry, RetryPolicy
 from parley_server.pipeline.timeout import Limits, Timeout
-from tests.fakes import Attempts, Upstream, answering, chat, completed, context, delta, opened, run, started, used
+from tests.fakes import (
+    Attempts,
+    Entered,
+    Upstream,
+    answering,
+    chat,
+    completed,
+    context,
+    delta,
+    opened,
+    run,
+    started,
+    used,
+)
 
 TARGET = Target("mock", "echo")
 PRICE = v1.ModelPricing(input_nano_usd=1_000_000_000, output_nano_usd=2_000_000_000, price_version="v")
@@ -287,12 +300,12 @@ async def test_total_of_the_provider_is_kept() -> None:
 def test_every_attempt_is_entered_and_settled_exactly_once(
     script: list[Any], cancel_after: float | None, read: int
 ) -> None:
-    settled: list[v1.Attempt] = []
+    settled = Entered()
     upstream = Upstream(*script)
 
     async def main() -> Context:
         ctx = context()
-        service = Meter(TARGET, PRICE, settle=lambda _, attempt: settled.append(attempt))(upstream)
+        service = Meter(TARGET, PRICE, settled)(upstream)
 
         async def call() -> None:
             async with await service(chat(), ctx) as reply:

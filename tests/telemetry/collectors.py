@@ -36,7 +36,8 @@ class Collected:
     @property
     def numbers(self) -> dict[str, float]:
         """The values of all that are one number each."""
-        return {name: _number(metric) for name, metric in self.metrics.items()}
+        found = {name: _numbers(metric) for name, metric in self.metrics.items()}
+        return {name: numbers[0] for name, numbers in found.items() if len(numbers) == 1}
 
     @property
     def spans(self) -> list[Span]:
@@ -66,9 +67,9 @@ def _value(value: AnyValue) -> Any:
             return None
 
 
-def _number(metric: Metric) -> float:
-    [point] = (metric.gauge if metric.HasField("gauge") else metric.sum).data_points
-    return float(point.as_int if point.WhichOneof("value") == "as_int" else point.as_double)
+def _numbers(metric: Metric) -> list[float]:
+    points = (metric.gauge if metric.HasField("gauge") else metric.sum).data_points
+    return [float(p.as_int if p.WhichOneof("value") == "as_int" else p.as_double) for p in points]
 
 
 class _MetricsServicer(metrics_service_pb2_grpc.MetricsServiceServicer):

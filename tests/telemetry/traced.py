@@ -31,6 +31,7 @@ class Settings:
     enabled: bool = True
     traces: bool = True
     metrics: bool = False
+    by_caller: bool = False
     protocol: Literal["grpc", "http/protobuf"] = "grpc"
     service_name: str = "parley"
 

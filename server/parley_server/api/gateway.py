@@ -45,6 +45,7 @@ from parley_server.core.errors import (
 )
 from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import AnyRequest, Service
+from parley_server.core.verdict import CANCELLED, Verdict, verdict
 
 _HIGHEST_PRIORITY, _USUAL_PRIORITY = 9, 5  # of x-parley-priority
 _CACHE_MODES = {
@@ -79,6 +80,8 @@ class GatewayServicer(GatewayServiceServicer):
     info: v1.GetServerInfoResponse
     calls: Calls
     recordings: Recordings
+    over: Callable[[Context], None] | None = None
+    """Called with every call that is over, its last byte sent; `ctx.ended` says how."""
     max_stall: float = 60.0
     """Seconds that one event of a stream may wait for its client."""
     clock: Clock = time.monotonic
@@ -119,6 +122,7 @@ class GatewayServicer(GatewayServiceServicer):
                         # The client went away while an event was being written: there is nobody to tell, and for those
                         # who keep account of the answer it is a cancellation.
                         await reply.aclose()
+                        _end(ctx, CANCELLED)
                         return
                     except asyncio.CancelledError:
                         if writer.stalled:  # not the caller's doing, for those who keep account
@@ -242,7 +246,7 @@ class GatewayServicer(GatewayServiceServicer):
                 priority = min(int(value[:2]), _HIGHEST_PRIORITY) - _USUAL_PRIORITY
         key_shown = key_shown or other_key
         new_id = self.make_id()
-        return Context(
+        ctx = Context(
             operation=operation,
             streaming=method == "StreamChat",
             request_id=request_id or f"req_{new_id}",
@@ -260,6 +264,9 @@ class GatewayServicer(GatewayServiceServicer):
             priority=priority,
             headers=headers,
         )
+        if (over := self.over) is not None:
+            context.add_done_callback(lambda _: over(ctx))  # type: ignore[arg-type]  # the stubs want a client's call
+        return ctx
 
     def _identify(self, ctx: Context) -> None:
         """Find out who calls, where no stack of layers does."""
@@ -325,6 +332,7 @@ class GatewayServicer(GatewayServiceServicer):
                     for event in batch:
                         await writer.event(event)
             except grpc.aio.InternalError:  # the client went away while an event was being written
+                _end(ctx, CANCELLED)
                 return
 
     async def _recorded(self, reply: Reply[v1.ChatResponse], request: v1.StreamChatRequest, ctx: Context) -> Events:
@@ -402,6 +410,7 @@ class GatewayServicer(GatewayServiceServicer):
             task = asyncio.current_task()
             stalled = writer is not None and writer.stalled
             if not (stalled or self.calls.cut_off) or context.cancelled() or task is None:
+                _end(ctx, verdict(error, ctx))
                 raise error
             task.uncancel()
             if stalled:
@@ -411,11 +420,14 @@ class GatewayServicer(GatewayServiceServicer):
                 resumable = writer is not None and await self.recordings.outlasts(ctx.caller, ctx.response_id)
                 error = ShuttingDown("the gateway is shutting down; another one will answer", retry_after=1.0)
         elif isinstance(error, Ended):
-            await context.abort(*status.repeat(error.status, ctx))
+            code, message, trailers = status.repeat(error.status, ctx)
+            ctx.ended = (code.name, status.reason_of(error.status) or code.name)
+            await context.abort(code, message, trailers)
         elif isinstance(error, StateUnavailable):
             resumable = True  # as soon as the store is back
         elif not isinstance(error, GatewayError):
             log.error("bug", request_id=ctx.request_id, method=ctx.method, exc_info=error)
+        _end(ctx, verdict(error, ctx))
         sequence = 0 if writer is None else writer.sequence
         code, message, trailers = status.speak(error, ctx, last_sequence=sequence, resumable=resumable)
         await context.abort(code, message, trailers)
@@ -427,6 +439,10 @@ async def _announce(ctx: Context, context: grpc.aio.ServicerContext[Any, Any]) -
     cannot retry any more."""
     if ctx.initial:
         await context.send_initial_metadata(ctx.initial)
+
+
+def _end(ctx: Context, ended: Verdict) -> None:
+    ctx.ended = (ended.code, ended.reason)
 
 
 def _check(violations: list[Violation]) -> None:

@@ -105,6 +105,13 @@ def repeat(recorded_status: bytes, ctx: Context) -> tuple[grpc.StatusCode, str, 
     return code, status.message, tuple(trailers)
 
 
+def reason_of(recorded_status: bytes) -> str:
+    """The reason in a recorded status; empty if it has none."""
+    info = details.ErrorInfo()
+    found = (detail.Unpack(info) for detail in Status.FromString(recorded_status).details)
+    return info.reason if any(found) else ""
+
+
 def ids(ctx: Context) -> tuple[tuple[str, str | bytes], ...]:
     """Trailing metadata that every call ends with."""
     return (("x-request-id", ctx.request_id), ("x-parley-response-id", ctx.response_id))

@@ -96,6 +96,8 @@ class Context:
     """How the targets were put in order, in lower case; empty where there was only one."""
     cache: v1.CacheInfo | None = None
     """What the cache of answers had to do with the call; None if it was not asked to do anything."""
+    hedges: bool = False
+    """Whether this is the side of a race between targets that was asked second."""
     outrun: bool = False
     """Whether this is one side of a race between targets, and the other one has answered."""
     broken: list[str] = field(default_factory=list)
@@ -106,6 +108,8 @@ class Context:
     idle: float = math.inf
     """Seconds that the attempt under way may be silent between two reads of its stream."""
     first_output: float | None = None
+    ended: tuple[str, str] = ("OK", "")
+    """How the call ended, as its caller was told: the name of a gRPC status code, and the reason of a failure."""
     initial: tuple[tuple[str, str], ...] = ()
     """Metadata that goes out ahead of the answer: what is left of the caller's limits."""
     answer_headers: Mapping[str, str] = field(default_factory=dict)

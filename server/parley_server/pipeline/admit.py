@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from parley import v1
 from parley_server.core import usage as counting
@@ -65,6 +65,14 @@ class _Applied:
         )
 
 
+class Measures(Protocol):
+    """Who counts what is decided."""
+
+    def admitted(self) -> None: ...
+    def refused(self, owner: str, of: str, /) -> None: ...
+    def unavailable(self) -> None: ...
+
+
 class Admit:
     """Raises CallerRateLimited where a limit has no room, StateUnavailable where limits cannot be asked for and must.
 
@@ -72,8 +80,11 @@ class Admit:
     call that does not say how many it wants.
     """
 
-    def __init__(self, counters: Counters, plans: Mapping[str, Plan], usual_output: int) -> None:
+    def __init__(
+        self, counters: Counters, plans: Mapping[str, Plan], usual_output: int, measures: Measures | None = None
+    ) -> None:
         self._counters = counters
+        self._measures = measures
         self._plans = {
             name: (plan, frozenset().union(*(one.models for one in plan.limits))) for name, plan in plans.items()
         }
@@ -81,6 +92,8 @@ class Admit:
         self._applied: dict[tuple[str, str], _Applied] = {}  # by caller, and model where it makes a difference
 
     def __call__(self, inner: Service) -> Service:
+        measures = self._measures
+
         async def admitted(request: Any, ctx: Context) -> Reply[Any]:
             plan = self._for(ctx.caller, request.model)
             if plan is None or not plan.limits:
@@ -91,12 +104,19 @@ class Admit:
             try:
                 decision = await self._counters.take(plan.group, plan.counted, [costs])
             except StoreUnavailable:
+                if measures is not None:
+                    measures.unavailable()
                 raise StateUnavailable(
                     "limits are kept in a store that cannot be asked now, and no call goes on without them",
                     retry_after=_LATER,
                 ) from None
             if not decision.grants:
+                if measures is not None:
+                    one = plan.limits[decision.refused]
+                    measures.refused(one.owner.partition(":")[0], one.of)
                 raise _refused(plan, decision)
+            if measures is not None:
+                measures.admitted()
             if plan.told:
                 ctx.initial = _told(plan, decision.levels)
             [grant] = decision.grants

@@ -14,6 +14,7 @@ from typing import Any
 from parley_server.core.context import Context
 from parley_server.core.errors import DeadlineExceeded, GatewayOverloaded
 from parley_server.core.fair import FairQueue
+from parley_server.core.instruments import Histogram
 from parley_server.core.reply import Reply
 from parley_server.core.service import Service
 from parley_server.core.target import Target
@@ -102,9 +103,15 @@ class Places:
 
 
 class Bulkhead:
-    """Waits for a place. A call whose deadline comes before its turn is refused at once, not when time is up."""
+    """Waits for a place. A call whose deadline comes before its turn is refused at once, not when time is up.
 
-    def __init__(self, target: Target, places: Places, clock: Callable[[], float]) -> None:
+    `waits`: counts the seconds for which calls waited that had to.
+    """
+
+    def __init__(
+        self, target: Target, places: Places, clock: Callable[[], float], waits: Histogram | None = None
+    ) -> None:
+        self._waits = waits
         self._target = target
         self._places = places
         self._clock = clock
@@ -115,8 +122,7 @@ class Bulkhead:
         async def held(request: Any, ctx: Context) -> Reply[Any]:
             if not places.grab():
                 self._refuse_late(ctx)
-                if not await places.take(ctx.who, ctx.priority):
-                    raise self._full()
+                await self._wait(ctx)
             begun = clock()
             try:
                 reply = await inner(request, ctx)
@@ -127,6 +133,15 @@ class Bulkhead:
             return reply
 
         return held
+
+    async def _wait(self, ctx: Context) -> None:
+        begun = self._clock()
+        try:
+            if not await self._places.take(ctx.who, ctx.priority):
+                raise self._full()
+        finally:
+            if self._waits is not None:
+                self._waits.record(self._clock() - begun)
 
     def _refuse_late(self, ctx: Context) -> None:
         remaining, wait = ctx.remaining(), self._places.expected_wait()

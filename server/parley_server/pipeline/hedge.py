@@ -102,7 +102,9 @@ class _Runner:
 
 def _apart(ctx: Context, notes: int) -> Context:
     """A context for the same call, and the same budget and ledger, in which another attempt can be made meanwhile."""
-    return dataclasses.replace(ctx, warnings=ctx.warnings[:notes], outgoing={}, answer_headers={}, credential=None)
+    return dataclasses.replace(
+        ctx, warnings=ctx.warnings[:notes], outgoing={}, answer_headers={}, credential=None, hedges=True
+    )
 
 
 def _adopt(ctx: Context, other: Context) -> None:

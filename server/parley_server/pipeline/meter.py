@@ -5,8 +5,7 @@ Around the clocks of the attempt, inside its retries: each try is paid for on it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from google.rpc.error_details_pb2 import ErrorInfo
 
@@ -21,12 +20,21 @@ from parley_server.core.verdict import OK, Verdict, verdict
 _DOMAIN = "parley"
 _LIST_PRICE_TIERS = frozenset({"", "auto", "default", "on_demand", "standard", "standard_only"})
 
-Settle = Callable[[Context, v1.Attempt], None]
-"""Called with every entry as it is made: where logs, metrics and later budgets learn of it. Must be quick."""
 
+class Measures(Protocol):
+    """Who counts attempts, beside the ledger. Must be quick."""
 
-def _nothing(_ctx: Context, _attempt: v1.Attempt) -> None:
-    """Nobody else wants to know."""
+    def began(self, ctx: Context, /) -> str:
+        """Before an attempt; gives the word for what it is."""
+        ...
+
+    def first_chunk(self, seconds: float, /) -> None:
+        """A stream has content."""
+        ...
+
+    def ended(self, ctx: Context, attempt: v1.Attempt, ended: Verdict, seconds: float, kind: str, /) -> None:
+        """The attempt is over, as it is entered."""
+        ...
 
 
 class Meter:
@@ -42,17 +50,20 @@ class Meter:
         self,
         target: Target,
         price: v1.ModelPricing | None,
-        settle: Settle = _nothing,
+        measures: Measures | None = None,
     ) -> None:
         self._target = target
         unpriced = frozenset(price.unpriced_modalities if price is not None else ())
         given = frozenset(target.card.output_modalities if target.card is not None else ())
         self._price = None if unpriced & given else price  # which of its answers hold such media, usage does not tell
         self._unpriced = frozenset(v1.Modality.Name(kind).removeprefix("MODALITY_").lower() for kind in unpriced)
-        self._settle = settle
+        self._measures = measures
 
     def __call__(self, inner: Service) -> Service:
+        measures = self._measures
+
         async def metered(request: Any, ctx: Context) -> Reply[Any]:
+            kind = "" if measures is None else measures.began(ctx)
             start = ctx.clock()
             try:
                 reply = await inner(request, ctx)
@@ -61,21 +72,23 @@ class Meter:
                 if not isinstance(error, Exception):  # nobody waits any more, but the provider has the prompt
                     attempt.usage.CopyFrom(counting.unfinished(None, request, 0))
                     self._bill(attempt.usage, request, request.routing.service_tier)
-                self._enter(attempt, ctx, start, verdict(error, ctx))
+                self._enter(attempt, ctx, start, verdict(error, ctx), kind)
                 raise
+            if measures is not None and ctx.streaming:
+                measures.first_chunk(ctx.clock() - start)
             outcome = reply.outcome
 
             def complete(final: Final) -> None:
                 self._complete(final, request, outcome)
                 attempts = final.route.attempts
                 attempts.extend(ctx.ledger.attempts)
-                self._enter(attempts.add(usage=final.usage), ctx, start, OK)
+                self._enter(attempts.add(usage=final.usage), ctx, start, OK, kind)
 
             def settle(outcome: Outcome) -> None:
                 if outcome.final is None:
                     usage = counting.unfinished(outcome.usage, request, outcome.chars)
                     self._bill(usage, request, request.routing.service_tier)
-                    self._enter(v1.Attempt(usage=usage), ctx, start, verdict(outcome.error, ctx))
+                    self._enter(v1.Attempt(usage=usage), ctx, start, verdict(outcome.error, ctx), kind)
 
             reply.on_final(complete)
             reply.on_over(settle)
@@ -103,14 +116,16 @@ class Meter:
         if cost is not None:
             usage.cost.CopyFrom(cost)
 
-    def _enter(self, attempt: v1.Attempt, ctx: Context, start: float, ended: Verdict) -> None:
+    def _enter(self, attempt: v1.Attempt, ctx: Context, start: float, ended: Verdict, kind: str) -> None:
+        seconds = ctx.clock() - start
         attempt.provider = self._target.provider
         attempt.model = self._target.model
-        attempt.duration.FromNanoseconds(max(0, int((ctx.clock() - start) * 1e9)))
+        attempt.duration.FromNanoseconds(max(0, int(seconds * 1e9)))
         attempt.status.SetInParent()  # also when it is OK
         if ended is not OK:
             attempt.status.code = ended.number
             attempt.status.message = ended.message
             attempt.status.details.add().Pack(ErrorInfo(reason=ended.reason, domain=_DOMAIN))
         ctx.ledger.attempts.append(attempt)
-        self._settle(ctx, attempt)
+        if self._measures is not None:
+            self._measures.ended(ctx, attempt, ended, seconds, kind)

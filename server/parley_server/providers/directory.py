@@ -65,6 +65,10 @@ class Directory:
         provider, _, name = model_id.partition("/")
         return self._card(provider, name) if provider in self._providers else None
 
+    def lists(self, model_id: str) -> bool:
+        """Whether it is among those that are listed."""
+        return model_id in self._models
+
     def ids_of(self, bare_name: str) -> list[str]:
         """IDs of the models that providers call `bare_name`."""
         return self._bare.get(bare_name, [])

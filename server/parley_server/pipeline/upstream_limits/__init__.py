@@ -18,6 +18,7 @@ from typing import Any
 from parley_server.core import usage as counting
 from parley_server.core.context import Context
 from parley_server.core.errors import GatewayError, RateLimited, RequestTooLarge, Unavailable, Violation
+from parley_server.core.instruments import Histogram
 from parley_server.core.reply import Outcome, Reply
 from parley_server.core.service import Service
 from parley_server.core.target import Target
@@ -35,10 +36,18 @@ def _one(_request: Any) -> int:
 class UpstreamLimits:
     """Reserves requests and their tokens; raises RateLimited, with nothing asked, where there is no room in time.
 
-    `requests`: how many upstream requests a call takes.
+    `requests`: how many upstream requests a call takes. `waits`: counts the seconds for which calls waited that had to.
     """
 
-    def __init__(self, target: Target, room: Room, keys: Keys = one_key, requests: Callable[[Any], int] = _one) -> None:
+    def __init__(
+        self,
+        target: Target,
+        room: Room,
+        keys: Keys = one_key,
+        requests: Callable[[Any], int] = _one,
+        waits: Histogram | None = None,
+    ) -> None:
+        self._waits = waits
         self._target = target
         self._room = room
         self._keys = keys
@@ -81,7 +90,12 @@ class UpstreamLimits:
         """What is reserved when it is this call's turn. Raises RateLimited if that would take too long."""
         room, remaining = self._room, ctx.remaining()
         patience = room.policy.max_wait if remaining is None else min(room.policy.max_wait, max(remaining, 0.0))
-        held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys, requests)
+        begun = ctx.clock()
+        try:
+            held = await room.take(ctx.who, ctx.priority, tokens, patience, self._keys, requests)
+        finally:
+            if self._waits is not None:
+                self._waits.record(ctx.clock() - begun)
         if held is None:
             raise self._full(tokens, requests)
         return held
