@@ -192,24 +192,32 @@ async def test_tenants_share_nothing_and_metadata_says_what_to_do(tmp_path: Path
                 metadata.append(("x-parley-cache", mode))
             call = server.stub.Chat(ask("mock/echo", "hello"), metadata=metadata)
             response = await call
-            return response, dict(await call.trailing_metadata())
+            return response, dict(await call.initial_metadata())
 
         seen = [status((await call(who))[0]) for who in ("blue", "red", "blue", "red")]
         assert seen == ["MISS", "MISS", "HIT", "HIT"]
         blue, red = (await call("blue"))[0], (await call("red"))[0]
         assert blue.cache.key != red.cache.key
-        modes = ("bypass", "refresh", "only-if-cached")
-        assert [status((await call("blue", mode))[0]) for mode in modes] == ["BYPASS", "MISS", "HIT"]
+        told = [await call("blue", mode) for mode in ("bypass", "refresh", "only-if-cached", "read-write", "read-only")]
+        outcomes = ["BYPASS", "MISS", "HIT", "HIT", "HIT"]
+        assert [status(response) for response, _ in told] == outcomes
+        assert [initial["x-parley-cache"] for _, initial in told] == [outcome.lower() for outcome in outcomes]
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call("blue", "sometimes")
-        assert "'sometimes' is none of bypass, refresh, only-if-cached" in str(from_rpc(refused.value, "").violations)
-        _, told = await call("blue")
-        assert told["x-parley-cache"] == "hit"
+        assert "'sometimes' is none of bypass, read-write, read-only, refresh, only-if-cached" in str(
+            from_rpc(refused.value, "").violations
+        )
+        assert "x-parley-cache" not in (await call("blue"))[1]  # nobody asked: it is in the message
+        metadata = [("authorization", f"Bearer {CALLERS['KEY_BLUE']}"), ("x-parley-cache", "read-write")]
+        stream = server.stub.StreamChat(v1.StreamChatRequest(request=ask("mock/echo", "hello")), metadata=metadata)
+        assert dict(await stream.initial_metadata())["x-parley-cache"] == "hit"
+        events = [event async for event in stream]
+        assert events[0].started.cache.status == v1.CacheInfo.STATUS_HIT
 
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.admin_port}") as channel:
             service: Any = CacheServiceStub(channel)
             stats = await service.GetCacheStats(admin.GetCacheStatsRequest())
-            assert (stats.memory_hits, stats.misses, stats.writes, stats.entries) == (6, 3, 3, 2)
+            assert (stats.memory_hits, stats.misses, stats.writes, stats.entries) == (9, 3, 3, 2)
             assert 0 < stats.bytes < stats.max_bytes == 64 * 1024 * 1024
             assert stats.saved_input_tokens > 0
             for request, reason in [

@@ -246,6 +246,8 @@ type ChatRequest struct {
 	Output *OutputOptions `protobuf:"bytes,7,opt,name=output,proto3" json:"output,omitempty"`
 	// Use of the provider's prompt cache.
 	PromptCache *PromptCacheOptions `protobuf:"bytes,8,opt,name=prompt_cache,json=promptCache,proto3" json:"prompt_cache,omitempty"`
+	// Use of the gateway's own cache of answers.
+	ResponseCache *ResponseCacheOptions `protobuf:"bytes,9,opt,name=response_cache,json=responseCache,proto3" json:"response_cache,omitempty"`
 	// Which targets may be tried, and how often.
 	Routing *RoutingOptions `protobuf:"bytes,10,opt,name=routing,proto3" json:"routing,omitempty"`
 	// Key-value pairs recorded with the call in traces; at most 64 pairs, keys up to 64 bytes, values up to 512 bytes.
@@ -356,6 +358,13 @@ func (x *ChatRequest) GetPromptCache() *PromptCacheOptions {
 	return nil
 }
 
+func (x *ChatRequest) GetResponseCache() *ResponseCacheOptions {
+	if x != nil {
+		return x.ResponseCache
+	}
+	return nil
+}
+
 func (x *ChatRequest) GetRouting() *RoutingOptions {
 	if x != nil {
 		return x.Routing
@@ -433,8 +442,10 @@ type ChatResponse struct {
 	Warnings []*Warning `protobuf:"bytes,11,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	// Raw body of the provider, if asked for.
 	ProviderResponseJson string `protobuf:"bytes,12,opt,name=provider_response_json,json=providerResponseJson,proto3" json:"provider_response_json,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// What the gateway's cache had to do with it; unset where no caching was asked for or configured.
+	Cache         *CacheInfo `protobuf:"bytes,13,opt,name=cache,proto3" json:"cache,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChatResponse) Reset() {
@@ -549,6 +560,13 @@ func (x *ChatResponse) GetProviderResponseJson() string {
 		return x.ProviderResponseJson
 	}
 	return ""
+}
+
+func (x *ChatResponse) GetCache() *CacheInfo {
+	if x != nil {
+		return x.Cache
+	}
+	return nil
 }
 
 // Log probability of one token.
@@ -1159,8 +1177,10 @@ type ResponseStarted struct {
 	// Until when, at least, the stream can be resumed; unset if it cannot. The time begins anew when the stream ends. What
 	// is kept is bounded in size as well: a gateway short of memory forgets finished streams earlier, oldest first.
 	ResumeExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=resume_expire_time,json=resumeExpireTime,proto3" json:"resume_expire_time,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the gateway's cache had to do with it; unset where no caching was asked for or configured.
+	Cache         *CacheInfo `protobuf:"bytes,7,opt,name=cache,proto3" json:"cache,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ResponseStarted) Reset() {
@@ -1231,6 +1251,13 @@ func (x *ResponseStarted) GetProviderModel() string {
 func (x *ResponseStarted) GetResumeExpireTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.ResumeExpireTime
+	}
+	return nil
+}
+
+func (x *ResponseStarted) GetCache() *CacheInfo {
+	if x != nil {
+		return x.Cache
 	}
 	return nil
 }
@@ -1609,7 +1636,9 @@ type ResponseCompleted struct {
 	// Who answered, and after which attempts.
 	Route *RouteInfo `protobuf:"bytes,5,opt,name=route,proto3" json:"route,omitempty"`
 	// All warnings.
-	Warnings      []*Warning `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []*Warning `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// What the gateway's cache had to do with it, as in `started`.
+	Cache         *CacheInfo `protobuf:"bytes,7,opt,name=cache,proto3" json:"cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1682,6 +1711,13 @@ func (x *ResponseCompleted) GetRoute() *RouteInfo {
 func (x *ResponseCompleted) GetWarnings() []*Warning {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *ResponseCompleted) GetCache() *CacheInfo {
+	if x != nil {
+		return x.Cache
 	}
 	return nil
 }
@@ -1883,7 +1919,7 @@ var File_parley_v1_chat_proto protoreflect.FileDescriptor
 
 const file_parley_v1_chat_proto_rawDesc = "" +
 	"\n" +
-	"\x14parley/v1/chat.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15parley/v1/cache.proto\x1a\x17parley/v1/content.proto\x1a\x1aparley/v1/generation.proto\x1a\x17parley/v1/routing.proto\x1a\x14parley/v1/tool.proto\x1a\x15parley/v1/usage.proto\"\xcc\a\n" +
+	"\x14parley/v1/chat.proto\x12\tparley.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15parley/v1/cache.proto\x1a\x17parley/v1/content.proto\x1a\x1aparley/v1/generation.proto\x1a\x17parley/v1/routing.proto\x1a\x14parley/v1/tool.proto\x1a\x15parley/v1/usage.proto\"\x94\b\n" +
 	"\vChatRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12.\n" +
 	"\bmessages\x18\x02 \x03(\v2\x12.parley.v1.MessageR\bmessages\x12%\n" +
@@ -1893,7 +1929,8 @@ const file_parley_v1_chat_proto_rawDesc = "" +
 	"\bsampling\x18\x05 \x01(\v2\x1a.parley.v1.SamplingOptionsR\bsampling\x129\n" +
 	"\treasoning\x18\x06 \x01(\v2\x1b.parley.v1.ReasoningOptionsR\treasoning\x120\n" +
 	"\x06output\x18\a \x01(\v2\x18.parley.v1.OutputOptionsR\x06output\x12@\n" +
-	"\fprompt_cache\x18\b \x01(\v2\x1d.parley.v1.PromptCacheOptionsR\vpromptCache\x123\n" +
+	"\fprompt_cache\x18\b \x01(\v2\x1d.parley.v1.PromptCacheOptionsR\vpromptCache\x12F\n" +
+	"\x0eresponse_cache\x18\t \x01(\v2\x1f.parley.v1.ResponseCacheOptionsR\rresponseCache\x123\n" +
 	"\arouting\x18\n" +
 	" \x01(\v2\x19.parley.v1.RoutingOptionsR\arouting\x12@\n" +
 	"\bmetadata\x18\f \x03(\v2$.parley.v1.ChatRequest.MetadataEntryR\bmetadata\x12\x1e\n" +
@@ -1907,7 +1944,7 @@ const file_parley_v1_chat_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aF\n" +
 	"\x18ProviderOptionsJsonEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa3\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcf\x04\n" +
 	"\fChatResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -1922,7 +1959,8 @@ const file_parley_v1_chat_proto_rawDesc = "" +
 	"\x05route\x18\n" +
 	" \x01(\v2\x14.parley.v1.RouteInfoR\x05route\x12.\n" +
 	"\bwarnings\x18\v \x03(\v2\x12.parley.v1.WarningR\bwarnings\x124\n" +
-	"\x16provider_response_json\x18\f \x01(\tR\x14providerResponseJson\"\x9b\x01\n" +
+	"\x16provider_response_json\x18\f \x01(\tR\x14providerResponseJson\x12*\n" +
+	"\x05cache\x18\r \x01(\v2\x14.parley.v1.CacheInfoR\x05cache\"\x9b\x01\n" +
 	"\fTokenLogprob\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
 	"\alogprob\x18\x02 \x01(\x01R\alogprob\x12\x1f\n" +
@@ -1961,7 +1999,7 @@ const file_parley_v1_chat_proto_rawDesc = "" +
 	"\theartbeat\x18\t \x01(\v2\x14.parley.v1.HeartbeatH\x00R\theartbeat\x12<\n" +
 	"\tcompleted\x18\n" +
 	" \x01(\v2\x1c.parley.v1.ResponseCompletedH\x00R\tcompletedB\a\n" +
-	"\x05event\"\x92\x02\n" +
+	"\x05event\"\xbe\x02\n" +
 	"\x0fResponseStarted\x12\x1f\n" +
 	"\vresponse_id\x18\x01 \x01(\tR\n" +
 	"responseId\x12;\n" +
@@ -1970,7 +2008,8 @@ const file_parley_v1_chat_proto_rawDesc = "" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12\x1a\n" +
 	"\bprovider\x18\x04 \x01(\tR\bprovider\x12%\n" +
 	"\x0eprovider_model\x18\x05 \x01(\tR\rproviderModel\x12H\n" +
-	"\x12resume_expire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x10resumeExpireTime\"Q\n" +
+	"\x12resume_expire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x10resumeExpireTime\x12*\n" +
+	"\x05cache\x18\a \x01(\v2\x14.parley.v1.CacheInfoR\x05cache\"Q\n" +
 	"\vPartStarted\x12\x1d\n" +
 	"\n" +
 	"part_index\x18\x01 \x01(\x05R\tpartIndex\x12#\n" +
@@ -1994,14 +2033,15 @@ const file_parley_v1_chat_proto_rawDesc = "" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x123\n" +
 	"\x16first_valid_part_index\x18\x04 \x01(\x05R\x13firstValidPartIndex\"\v\n" +
-	"\tHeartbeat\"\xac\x02\n" +
+	"\tHeartbeat\"\xd8\x02\n" +
 	"\x11ResponseCompleted\x12<\n" +
 	"\rfinish_reason\x18\x01 \x01(\x0e2\x17.parley.v1.FinishReasonR\ffinishReason\x120\n" +
 	"\x14native_finish_reason\x18\x02 \x01(\tR\x12nativeFinishReason\x12#\n" +
 	"\rstop_sequence\x18\x03 \x01(\tR\fstopSequence\x12&\n" +
 	"\x05usage\x18\x04 \x01(\v2\x10.parley.v1.UsageR\x05usage\x12*\n" +
 	"\x05route\x18\x05 \x01(\v2\x14.parley.v1.RouteInfoR\x05route\x12.\n" +
-	"\bwarnings\x18\x06 \x03(\v2\x12.parley.v1.WarningR\bwarnings\"1\n" +
+	"\bwarnings\x18\x06 \x03(\v2\x12.parley.v1.WarningR\bwarnings\x12*\n" +
+	"\x05cache\x18\a \x01(\v2\x14.parley.v1.CacheInfoR\x05cache\"1\n" +
 	"\x0eGetChatRequest\x12\x1f\n" +
 	"\vresponse_id\x18\x01 \x01(\tR\n" +
 	"responseId\"\xed\x01\n" +
@@ -2083,14 +2123,16 @@ var file_parley_v1_chat_proto_goTypes = []any{
 	(*ReasoningOptions)(nil),      // 28: parley.v1.ReasoningOptions
 	(*OutputOptions)(nil),         // 29: parley.v1.OutputOptions
 	(*PromptCacheOptions)(nil),    // 30: parley.v1.PromptCacheOptions
-	(*RoutingOptions)(nil),        // 31: parley.v1.RoutingOptions
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*Usage)(nil),                 // 33: parley.v1.Usage
-	(*RouteInfo)(nil),             // 34: parley.v1.RouteInfo
-	(*durationpb.Duration)(nil),   // 35: google.protobuf.Duration
-	(*Part)(nil),                  // 36: parley.v1.Part
-	(*Citation)(nil),              // 37: parley.v1.Citation
-	(*Attempt)(nil),               // 38: parley.v1.Attempt
+	(*ResponseCacheOptions)(nil),  // 31: parley.v1.ResponseCacheOptions
+	(*RoutingOptions)(nil),        // 32: parley.v1.RoutingOptions
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*Usage)(nil),                 // 34: parley.v1.Usage
+	(*RouteInfo)(nil),             // 35: parley.v1.RouteInfo
+	(*CacheInfo)(nil),             // 36: parley.v1.CacheInfo
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*Part)(nil),                  // 38: parley.v1.Part
+	(*Citation)(nil),              // 39: parley.v1.Citation
+	(*Attempt)(nil),               // 40: parley.v1.Attempt
 }
 var file_parley_v1_chat_proto_depIdxs = []int32{
 	24, // 0: parley.v1.ChatRequest.messages:type_name -> parley.v1.Message
@@ -2100,51 +2142,55 @@ var file_parley_v1_chat_proto_depIdxs = []int32{
 	28, // 4: parley.v1.ChatRequest.reasoning:type_name -> parley.v1.ReasoningOptions
 	29, // 5: parley.v1.ChatRequest.output:type_name -> parley.v1.OutputOptions
 	30, // 6: parley.v1.ChatRequest.prompt_cache:type_name -> parley.v1.PromptCacheOptions
-	31, // 7: parley.v1.ChatRequest.routing:type_name -> parley.v1.RoutingOptions
-	22, // 8: parley.v1.ChatRequest.metadata:type_name -> parley.v1.ChatRequest.MetadataEntry
-	23, // 9: parley.v1.ChatRequest.provider_options_json:type_name -> parley.v1.ChatRequest.ProviderOptionsJsonEntry
-	0,  // 10: parley.v1.ChatRequest.unsupported_policy:type_name -> parley.v1.UnsupportedPolicy
-	32, // 11: parley.v1.ChatResponse.create_time:type_name -> google.protobuf.Timestamp
-	24, // 12: parley.v1.ChatResponse.message:type_name -> parley.v1.Message
-	1,  // 13: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
-	5,  // 14: parley.v1.ChatResponse.logprobs:type_name -> parley.v1.TokenLogprob
-	33, // 15: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
-	34, // 16: parley.v1.ChatResponse.route:type_name -> parley.v1.RouteInfo
-	6,  // 17: parley.v1.ChatResponse.warnings:type_name -> parley.v1.Warning
-	5,  // 18: parley.v1.TokenLogprob.top_logprobs:type_name -> parley.v1.TokenLogprob
-	3,  // 19: parley.v1.StreamChatRequest.request:type_name -> parley.v1.ChatRequest
-	8,  // 20: parley.v1.StreamChatRequest.resume:type_name -> parley.v1.ResumeFrom
-	9,  // 21: parley.v1.StreamChatRequest.options:type_name -> parley.v1.StreamOptions
-	35, // 22: parley.v1.StreamOptions.heartbeat_interval:type_name -> google.protobuf.Duration
-	35, // 23: parley.v1.StreamOptions.coalesce_interval:type_name -> google.protobuf.Duration
-	11, // 24: parley.v1.StreamChatResponse.started:type_name -> parley.v1.ResponseStarted
-	12, // 25: parley.v1.StreamChatResponse.part_started:type_name -> parley.v1.PartStarted
-	13, // 26: parley.v1.StreamChatResponse.part_delta:type_name -> parley.v1.PartDelta
-	14, // 27: parley.v1.StreamChatResponse.part_completed:type_name -> parley.v1.PartCompleted
-	33, // 28: parley.v1.StreamChatResponse.usage:type_name -> parley.v1.Usage
-	15, // 29: parley.v1.StreamChatResponse.fallback_started:type_name -> parley.v1.FallbackStarted
-	6,  // 30: parley.v1.StreamChatResponse.warning:type_name -> parley.v1.Warning
-	16, // 31: parley.v1.StreamChatResponse.heartbeat:type_name -> parley.v1.Heartbeat
-	17, // 32: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ResponseCompleted
-	32, // 33: parley.v1.ResponseStarted.create_time:type_name -> google.protobuf.Timestamp
-	32, // 34: parley.v1.ResponseStarted.resume_expire_time:type_name -> google.protobuf.Timestamp
-	36, // 35: parley.v1.PartStarted.part:type_name -> parley.v1.Part
-	37, // 36: parley.v1.PartDelta.citation:type_name -> parley.v1.Citation
-	5,  // 37: parley.v1.PartDelta.logprobs:type_name -> parley.v1.TokenLogprob
-	36, // 38: parley.v1.PartCompleted.part:type_name -> parley.v1.Part
-	38, // 39: parley.v1.FallbackStarted.failed_attempt:type_name -> parley.v1.Attempt
-	1,  // 40: parley.v1.ResponseCompleted.finish_reason:type_name -> parley.v1.FinishReason
-	33, // 41: parley.v1.ResponseCompleted.usage:type_name -> parley.v1.Usage
-	34, // 42: parley.v1.ResponseCompleted.route:type_name -> parley.v1.RouteInfo
-	6,  // 43: parley.v1.ResponseCompleted.warnings:type_name -> parley.v1.Warning
-	2,  // 44: parley.v1.GetChatResponse.state:type_name -> parley.v1.GetChatResponse.State
-	4,  // 45: parley.v1.GetChatResponse.response:type_name -> parley.v1.ChatResponse
-	33, // 46: parley.v1.CancelChatResponse.usage:type_name -> parley.v1.Usage
-	47, // [47:47] is the sub-list for method output_type
-	47, // [47:47] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	31, // 7: parley.v1.ChatRequest.response_cache:type_name -> parley.v1.ResponseCacheOptions
+	32, // 8: parley.v1.ChatRequest.routing:type_name -> parley.v1.RoutingOptions
+	22, // 9: parley.v1.ChatRequest.metadata:type_name -> parley.v1.ChatRequest.MetadataEntry
+	23, // 10: parley.v1.ChatRequest.provider_options_json:type_name -> parley.v1.ChatRequest.ProviderOptionsJsonEntry
+	0,  // 11: parley.v1.ChatRequest.unsupported_policy:type_name -> parley.v1.UnsupportedPolicy
+	33, // 12: parley.v1.ChatResponse.create_time:type_name -> google.protobuf.Timestamp
+	24, // 13: parley.v1.ChatResponse.message:type_name -> parley.v1.Message
+	1,  // 14: parley.v1.ChatResponse.finish_reason:type_name -> parley.v1.FinishReason
+	5,  // 15: parley.v1.ChatResponse.logprobs:type_name -> parley.v1.TokenLogprob
+	34, // 16: parley.v1.ChatResponse.usage:type_name -> parley.v1.Usage
+	35, // 17: parley.v1.ChatResponse.route:type_name -> parley.v1.RouteInfo
+	6,  // 18: parley.v1.ChatResponse.warnings:type_name -> parley.v1.Warning
+	36, // 19: parley.v1.ChatResponse.cache:type_name -> parley.v1.CacheInfo
+	5,  // 20: parley.v1.TokenLogprob.top_logprobs:type_name -> parley.v1.TokenLogprob
+	3,  // 21: parley.v1.StreamChatRequest.request:type_name -> parley.v1.ChatRequest
+	8,  // 22: parley.v1.StreamChatRequest.resume:type_name -> parley.v1.ResumeFrom
+	9,  // 23: parley.v1.StreamChatRequest.options:type_name -> parley.v1.StreamOptions
+	37, // 24: parley.v1.StreamOptions.heartbeat_interval:type_name -> google.protobuf.Duration
+	37, // 25: parley.v1.StreamOptions.coalesce_interval:type_name -> google.protobuf.Duration
+	11, // 26: parley.v1.StreamChatResponse.started:type_name -> parley.v1.ResponseStarted
+	12, // 27: parley.v1.StreamChatResponse.part_started:type_name -> parley.v1.PartStarted
+	13, // 28: parley.v1.StreamChatResponse.part_delta:type_name -> parley.v1.PartDelta
+	14, // 29: parley.v1.StreamChatResponse.part_completed:type_name -> parley.v1.PartCompleted
+	34, // 30: parley.v1.StreamChatResponse.usage:type_name -> parley.v1.Usage
+	15, // 31: parley.v1.StreamChatResponse.fallback_started:type_name -> parley.v1.FallbackStarted
+	6,  // 32: parley.v1.StreamChatResponse.warning:type_name -> parley.v1.Warning
+	16, // 33: parley.v1.StreamChatResponse.heartbeat:type_name -> parley.v1.Heartbeat
+	17, // 34: parley.v1.StreamChatResponse.completed:type_name -> parley.v1.ResponseCompleted
+	33, // 35: parley.v1.ResponseStarted.create_time:type_name -> google.protobuf.Timestamp
+	33, // 36: parley.v1.ResponseStarted.resume_expire_time:type_name -> google.protobuf.Timestamp
+	36, // 37: parley.v1.ResponseStarted.cache:type_name -> parley.v1.CacheInfo
+	38, // 38: parley.v1.PartStarted.part:type_name -> parley.v1.Part
+	39, // 39: parley.v1.PartDelta.citation:type_name -> parley.v1.Citation
+	5,  // 40: parley.v1.PartDelta.logprobs:type_name -> parley.v1.TokenLogprob
+	38, // 41: parley.v1.PartCompleted.part:type_name -> parley.v1.Part
+	40, // 42: parley.v1.FallbackStarted.failed_attempt:type_name -> parley.v1.Attempt
+	1,  // 43: parley.v1.ResponseCompleted.finish_reason:type_name -> parley.v1.FinishReason
+	34, // 44: parley.v1.ResponseCompleted.usage:type_name -> parley.v1.Usage
+	35, // 45: parley.v1.ResponseCompleted.route:type_name -> parley.v1.RouteInfo
+	6,  // 46: parley.v1.ResponseCompleted.warnings:type_name -> parley.v1.Warning
+	36, // 47: parley.v1.ResponseCompleted.cache:type_name -> parley.v1.CacheInfo
+	2,  // 48: parley.v1.GetChatResponse.state:type_name -> parley.v1.GetChatResponse.State
+	4,  // 49: parley.v1.GetChatResponse.response:type_name -> parley.v1.ChatResponse
+	34, // 50: parley.v1.CancelChatResponse.usage:type_name -> parley.v1.Usage
+	51, // [51:51] is the sub-list for method output_type
+	51, // [51:51] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_chat_proto_init() }

@@ -89,6 +89,8 @@ type EmbedRequest struct {
 	Encoding EmbeddingEncoding `protobuf:"varint,5,opt,name=encoding,proto3,enum=parley.v1.EmbeddingEncoding" json:"encoding,omitempty"`
 	// Which targets may be tried, and how often. Fallbacks must share the embedding space of the model.
 	Routing *RoutingOptions `protobuf:"bytes,7,opt,name=routing,proto3" json:"routing,omitempty"`
+	// Use of the gateway's own cache, input by input: only those that are not there are asked for.
+	ResponseCache *ResponseCacheOptions `protobuf:"bytes,8,opt,name=response_cache,json=responseCache,proto3" json:"response_cache,omitempty"`
 	// Key-value pairs recorded with the call in traces; at most 64 pairs, keys up to 64 bytes, values up to 512 bytes.
 	Metadata map[string]string `protobuf:"bytes,9,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Stable pseudonym of the end user, passed to providers for abuse checks; at most 128 characters.
@@ -165,6 +167,13 @@ func (x *EmbedRequest) GetEncoding() EmbeddingEncoding {
 func (x *EmbedRequest) GetRouting() *RoutingOptions {
 	if x != nil {
 		return x.Routing
+	}
+	return nil
+}
+
+func (x *EmbedRequest) GetResponseCache() *ResponseCacheOptions {
+	if x != nil {
+		return x.ResponseCache
 	}
 	return nil
 }
@@ -351,7 +360,9 @@ type EmbedResponse struct {
 	// Who answered, and after which attempts.
 	Route *RouteInfo `protobuf:"bytes,5,opt,name=route,proto3" json:"route,omitempty"`
 	// Wishes that were left out, and other non-fatal notes.
-	Warnings      []*Warning `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []*Warning `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// What the gateway's cache had to do with it; unset where no caching was asked for or configured.
+	Cache         *CacheInfo `protobuf:"bytes,7,opt,name=cache,proto3" json:"cache,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -424,6 +435,13 @@ func (x *EmbedResponse) GetRoute() *RouteInfo {
 func (x *EmbedResponse) GetWarnings() []*Warning {
 	if x != nil {
 		return x.Warnings
+	}
+	return nil
+}
+
+func (x *EmbedResponse) GetCache() *CacheInfo {
+	if x != nil {
+		return x.Cache
 	}
 	return nil
 }
@@ -583,7 +601,7 @@ var File_parley_v1_embedding_proto protoreflect.FileDescriptor
 
 const file_parley_v1_embedding_proto_rawDesc = "" +
 	"\n" +
-	"\x19parley/v1/embedding.proto\x12\tparley.v1\x1a\x14parley/v1/chat.proto\x1a\x17parley/v1/routing.proto\x1a\x15parley/v1/usage.proto\"\xba\x05\n" +
+	"\x19parley/v1/embedding.proto\x12\tparley.v1\x1a\x15parley/v1/cache.proto\x1a\x14parley/v1/chat.proto\x1a\x17parley/v1/routing.proto\x1a\x15parley/v1/usage.proto\"\x82\x06\n" +
 	"\fEmbedRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12-\n" +
 	"\x06inputs\x18\x02 \x03(\v2\x15.parley.v1.EmbedInputR\x06inputs\x12#\n" +
@@ -591,7 +609,8 @@ const file_parley_v1_embedding_proto_rawDesc = "" +
 	"dimensions\x18\x03 \x01(\x05H\x00R\n" +
 	"dimensions\x88\x01\x01\x128\n" +
 	"\bencoding\x18\x05 \x01(\x0e2\x1c.parley.v1.EmbeddingEncodingR\bencoding\x123\n" +
-	"\arouting\x18\a \x01(\v2\x19.parley.v1.RoutingOptionsR\arouting\x12A\n" +
+	"\arouting\x18\a \x01(\v2\x19.parley.v1.RoutingOptionsR\arouting\x12F\n" +
+	"\x0eresponse_cache\x18\b \x01(\v2\x1f.parley.v1.ResponseCacheOptionsR\rresponseCache\x12A\n" +
 	"\bmetadata\x18\t \x03(\v2%.parley.v1.EmbedRequest.MetadataEntryR\bmetadata\x12\x1e\n" +
 	"\vend_user_id\x18\n" +
 	" \x01(\tR\tendUserId\x12d\n" +
@@ -611,7 +630,7 @@ const file_parley_v1_embedding_proto_rawDesc = "" +
 	"\x06tokens\x18\x02 \x01(\v2\x13.parley.v1.TokenIdsH\x00R\x06tokensB\x06\n" +
 	"\x04kind\"\x1c\n" +
 	"\bTokenIds\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\x05R\x03ids\"\xef\x01\n" +
+	"\x03ids\x18\x01 \x03(\x05R\x03ids\"\x9b\x02\n" +
 	"\rEmbedResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x124\n" +
@@ -620,7 +639,8 @@ const file_parley_v1_embedding_proto_rawDesc = "" +
 	"embeddings\x12&\n" +
 	"\x05usage\x18\x04 \x01(\v2\x10.parley.v1.UsageR\x05usage\x12*\n" +
 	"\x05route\x18\x05 \x01(\v2\x14.parley.v1.RouteInfoR\x05route\x12.\n" +
-	"\bwarnings\x18\x06 \x03(\v2\x12.parley.v1.WarningR\bwarnings\"\x97\x01\n" +
+	"\bwarnings\x18\x06 \x03(\v2\x12.parley.v1.WarningR\bwarnings\x12*\n" +
+	"\x05cache\x18\a \x01(\v2\x14.parley.v1.CacheInfoR\x05cache\"\x97\x01\n" +
 	"\tEmbedding\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x120\n" +
 	"\x06floats\x18\x02 \x01(\v2\x16.parley.v1.FloatVectorH\x00R\x06floats\x12\x18\n" +
@@ -651,39 +671,43 @@ func file_parley_v1_embedding_proto_rawDescGZIP() []byte {
 var file_parley_v1_embedding_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_parley_v1_embedding_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_parley_v1_embedding_proto_goTypes = []any{
-	(EmbeddingEncoding)(0), // 0: parley.v1.EmbeddingEncoding
-	(*EmbedRequest)(nil),   // 1: parley.v1.EmbedRequest
-	(*EmbedInput)(nil),     // 2: parley.v1.EmbedInput
-	(*TokenIds)(nil),       // 3: parley.v1.TokenIds
-	(*EmbedResponse)(nil),  // 4: parley.v1.EmbedResponse
-	(*Embedding)(nil),      // 5: parley.v1.Embedding
-	(*FloatVector)(nil),    // 6: parley.v1.FloatVector
-	nil,                    // 7: parley.v1.EmbedRequest.MetadataEntry
-	nil,                    // 8: parley.v1.EmbedRequest.ProviderOptionsJsonEntry
-	(*RoutingOptions)(nil), // 9: parley.v1.RoutingOptions
-	(UnsupportedPolicy)(0), // 10: parley.v1.UnsupportedPolicy
-	(*Usage)(nil),          // 11: parley.v1.Usage
-	(*RouteInfo)(nil),      // 12: parley.v1.RouteInfo
-	(*Warning)(nil),        // 13: parley.v1.Warning
+	(EmbeddingEncoding)(0),       // 0: parley.v1.EmbeddingEncoding
+	(*EmbedRequest)(nil),         // 1: parley.v1.EmbedRequest
+	(*EmbedInput)(nil),           // 2: parley.v1.EmbedInput
+	(*TokenIds)(nil),             // 3: parley.v1.TokenIds
+	(*EmbedResponse)(nil),        // 4: parley.v1.EmbedResponse
+	(*Embedding)(nil),            // 5: parley.v1.Embedding
+	(*FloatVector)(nil),          // 6: parley.v1.FloatVector
+	nil,                          // 7: parley.v1.EmbedRequest.MetadataEntry
+	nil,                          // 8: parley.v1.EmbedRequest.ProviderOptionsJsonEntry
+	(*RoutingOptions)(nil),       // 9: parley.v1.RoutingOptions
+	(*ResponseCacheOptions)(nil), // 10: parley.v1.ResponseCacheOptions
+	(UnsupportedPolicy)(0),       // 11: parley.v1.UnsupportedPolicy
+	(*Usage)(nil),                // 12: parley.v1.Usage
+	(*RouteInfo)(nil),            // 13: parley.v1.RouteInfo
+	(*Warning)(nil),              // 14: parley.v1.Warning
+	(*CacheInfo)(nil),            // 15: parley.v1.CacheInfo
 }
 var file_parley_v1_embedding_proto_depIdxs = []int32{
 	2,  // 0: parley.v1.EmbedRequest.inputs:type_name -> parley.v1.EmbedInput
 	0,  // 1: parley.v1.EmbedRequest.encoding:type_name -> parley.v1.EmbeddingEncoding
 	9,  // 2: parley.v1.EmbedRequest.routing:type_name -> parley.v1.RoutingOptions
-	7,  // 3: parley.v1.EmbedRequest.metadata:type_name -> parley.v1.EmbedRequest.MetadataEntry
-	8,  // 4: parley.v1.EmbedRequest.provider_options_json:type_name -> parley.v1.EmbedRequest.ProviderOptionsJsonEntry
-	10, // 5: parley.v1.EmbedRequest.unsupported_policy:type_name -> parley.v1.UnsupportedPolicy
-	3,  // 6: parley.v1.EmbedInput.tokens:type_name -> parley.v1.TokenIds
-	5,  // 7: parley.v1.EmbedResponse.embeddings:type_name -> parley.v1.Embedding
-	11, // 8: parley.v1.EmbedResponse.usage:type_name -> parley.v1.Usage
-	12, // 9: parley.v1.EmbedResponse.route:type_name -> parley.v1.RouteInfo
-	13, // 10: parley.v1.EmbedResponse.warnings:type_name -> parley.v1.Warning
-	6,  // 11: parley.v1.Embedding.floats:type_name -> parley.v1.FloatVector
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 3: parley.v1.EmbedRequest.response_cache:type_name -> parley.v1.ResponseCacheOptions
+	7,  // 4: parley.v1.EmbedRequest.metadata:type_name -> parley.v1.EmbedRequest.MetadataEntry
+	8,  // 5: parley.v1.EmbedRequest.provider_options_json:type_name -> parley.v1.EmbedRequest.ProviderOptionsJsonEntry
+	11, // 6: parley.v1.EmbedRequest.unsupported_policy:type_name -> parley.v1.UnsupportedPolicy
+	3,  // 7: parley.v1.EmbedInput.tokens:type_name -> parley.v1.TokenIds
+	5,  // 8: parley.v1.EmbedResponse.embeddings:type_name -> parley.v1.Embedding
+	12, // 9: parley.v1.EmbedResponse.usage:type_name -> parley.v1.Usage
+	13, // 10: parley.v1.EmbedResponse.route:type_name -> parley.v1.RouteInfo
+	14, // 11: parley.v1.EmbedResponse.warnings:type_name -> parley.v1.Warning
+	15, // 12: parley.v1.EmbedResponse.cache:type_name -> parley.v1.CacheInfo
+	6,  // 13: parley.v1.Embedding.floats:type_name -> parley.v1.FloatVector
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_parley_v1_embedding_proto_init() }
@@ -691,6 +715,7 @@ func file_parley_v1_embedding_proto_init() {
 	if File_parley_v1_embedding_proto != nil {
 		return
 	}
+	file_parley_v1_cache_proto_init()
 	file_parley_v1_chat_proto_init()
 	file_parley_v1_routing_proto_init()
 	file_parley_v1_usage_proto_init()

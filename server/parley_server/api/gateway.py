@@ -50,6 +50,8 @@ from parley_server.core.verdict import CANCELLED, Verdict, verdict
 _HIGHEST_PRIORITY, _USUAL_PRIORITY = 9, 5  # of x-parley-priority
 _CACHE_MODES = {
     "bypass": v1.ResponseCacheOptions.MODE_BYPASS,
+    "read-write": v1.ResponseCacheOptions.MODE_READ_WRITE,
+    "read-only": v1.ResponseCacheOptions.MODE_READ_ONLY,
     "refresh": v1.ResponseCacheOptions.MODE_REFRESH,
     "only-if-cached": v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED,
 }
@@ -115,7 +117,6 @@ class GatewayServicer(GatewayServiceServicer):
                         # Reads are bounded further in, writes here, unless gRPC cancels the call when it is due.
                         async with nullcontext() if ctx.cancelled_when_due else asyncio.timeout(ctx.remaining()):
                             await self._write(reply, writer, request, ctx, context)
-                        _tell_of_cache(ctx, context)
                     except TimeoutError:
                         raise DeadlineExceeded("the caller did not take the whole answer in time") from None
                     except grpc.aio.InternalError:
@@ -179,9 +180,8 @@ class GatewayServicer(GatewayServiceServicer):
                     self._sign(response, ctx)
                     response.model = request.model
                     response.id = ctx.response_id
-                    if ctx.initial:
+                    if ctx.initial or ctx.cache_mode:
                         await _announce(ctx, context)
-                    _tell_of_cache(ctx, context)
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
         return response
@@ -437,8 +437,11 @@ class GatewayServicer(GatewayServiceServicer):
 async def _announce(ctx: Context, context: grpc.aio.ServicerContext[Any, Any]) -> None:
     """Send what goes ahead of the answer, if there is anything. Not before there is an answer: it is then that clients
     cannot retry any more."""
-    if ctx.initial:
-        await context.send_initial_metadata(ctx.initial)
+    initial = ctx.initial
+    if ctx.cache_mode and ctx.cache is not None:  # who asks by metadata is answered by metadata
+        initial += (("x-parley-cache", semconv.CACHE_STATUS[ctx.cache.status]),)
+    if initial:
+        await context.send_initial_metadata(initial)
 
 
 def _end(ctx: Context, ended: Verdict) -> None:
@@ -448,15 +451,6 @@ def _end(ctx: Context, ended: Verdict) -> None:
 def _check(violations: list[Violation]) -> None:
     if violations:
         raise InvalidRequest("the request has invalid fields", violations=violations)
-
-
-def _tell_of_cache(ctx: Context, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-    """In the trailers, for those who see no messages; beside the caller's own request ID. See decisions/0001."""
-    if ctx.cache is not None:
-        told = [("x-parley-cache", semconv.CACHE_STATUS[ctx.cache.status])]
-        if ctx.request_id[4:] != ctx.response_id[5:]:  # it was given, not made
-            told.append(("x-request-id", ctx.request_id))
-        context.set_trailing_metadata(told)
 
 
 def _set_time(time: Timestamp, unix: float) -> None:

@@ -152,7 +152,9 @@ class ResponseCacheOptions(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     MIN_SIMILARITY_FIELD_NUMBER: _builtins.int
     mode: Global___ResponseCacheOptions.Mode.ValueType
-    """Mode. Metadata `x-parley-cache: bypass`, `refresh` or `only-if-cached` takes its place."""
+    """Mode. Metadata `x-parley-cache: bypass`, `refresh`, `only-if-cached`, `read-write` or `read-only` takes its place,
+    and is answered by initial metadata of the same name with the outcome in lower case.
+    """
     namespace: _builtins.str
     """Requests in different namespaces share nothing; at most 128 characters. Tenants share nothing whatever it says."""
     min_similarity: _builtins.float

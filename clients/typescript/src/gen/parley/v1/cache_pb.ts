@@ -124,7 +124,8 @@ export const PromptCacheOptions_ModeSchema: GenEnum<PromptCacheOptions_Mode> = /
  */
 export type ResponseCacheOptions = Message<"parley.v1.ResponseCacheOptions"> & {
   /**
-   * Mode. Metadata `x-parley-cache: bypass`, `refresh` or `only-if-cached` takes its place.
+   * Mode. Metadata `x-parley-cache: bypass`, `refresh`, `only-if-cached`, `read-write` or `read-only` takes its place,
+   * and is answered by initial metadata of the same name with the outcome in lower case.
    *
    * @generated from field: parley.v1.ResponseCacheOptions.Mode mode = 1;
    */
