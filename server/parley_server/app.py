@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -26,6 +26,7 @@ from parley_server.api.admin import AdminServer
 from parley_server.api.cache import CacheAdmin
 from parley_server.api.calls import Calls
 from parley_server.api.gateway import GatewayServicer
+from parley_server.api.handlers import Handlers
 from parley_server.api.recordings import Recordings
 from parley_server.api.tls import Certificates
 from parley_server.assembly import Assembly
@@ -310,10 +311,11 @@ class Gateway:
             over=None if self._telemetry.measures is None else self._telemetry.measures.call,
             max_stall=self.settings.streams.max_stall,
         )
-        add_GatewayServiceServicer_to_server(self._servicer, server)
-        add_HealthServicer_to_server(self._health, server)
+        handlers: Any = Handlers(server)
+        add_GatewayServiceServicer_to_server(self._servicer, handlers)
+        add_HealthServicer_to_server(self._health, handlers)
         if settings.reflection:
-            reflection.add(server, [health.SERVICE, health.HEALTH_SERVICE])
+            reflection.add(handlers, [health.SERVICE, health.HEALTH_SERVICE])
         if self._certificates is None:
             self.port = _bound(server.add_insecure_port, settings.address)
         else:

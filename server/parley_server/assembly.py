@@ -199,18 +199,24 @@ class Assembly:
         policy = v1.UNSUPPORTED_POLICY_WARN
         if self.settings.unsupported_policy == "error":
             policy = v1.UNSUPPORTED_POLICY_ERROR
+        join = Join(self.memory, enabled=self.settings.join.enabled, around=self.in_use)
+        policies = self.settings.cache.policies({name: route.cache for name, route in self.settings.routes.items()})
+        near = None
+        if self.settings.cache.enabled:
+            near = self._similar.near(self.settings.cache.semantic, stack(self.in_use, service=self._router()))
+        chats = Cache(self._answers, policies, self._cache_target, join, near)
+        embeddings = EmbedCache(self._answers, policies, self._cache_target, join)
         return Pipelines(
-            self._per_call(Check(validate.chat), Cache),
-            self._per_call(Check(validate.embed), EmbedCache),
-            self._per_call(Check(validate.rerank)),
+            self._per_call(Check(validate.chat, chats.knows), chats),
+            self._per_call(Check(validate.embed), embeddings),
+            self._per_call(Check(validate.rerank), join),
             policy,
             self._callers,
         )
 
-    def _per_call(self, check: Check, cache: type[Cache | EmbedCache] | None = None) -> Service:
-        """What every call passes, outermost first. `cache`: that of such calls, if there is one."""
+    def _per_call(self, check: Check, shared: Layer) -> Service:
+        """What every call passes, outermost first. `shared`: what gives one answer to several calls."""
         server = self.settings.server
-        join = Join(self.memory, enabled=self.settings.join.enabled, around=self.in_use)
         layers: list[Layer] = [self.in_use, Deadline(server.default_deadline, server.max_deadline)]
         if self._callers is not None:
             layers.append(Authenticate(self._callers))
@@ -218,22 +224,10 @@ class Assembly:
         if self._plans:
             measures = None if self._measures is None else self._measures.limits
             layers.append(Admit(self.stores.counters, self._plans, self.settings.limits.expected_output, measures))
-        layers.append(Keyed(self.memory, around=self.in_use))
-        router = self._router()
-        if cache is None or not self.settings.cache.enabled:
-            layers += [join, Recover()]
-        else:
-            routes = {name: route.cache for name, route in self.settings.routes.items()}
-            cached = (self._answers, self.settings.cache.policies(routes), self._cache_target, join)
-            if cache is Cache:
-                embed = stack(self.in_use, service=router)
-                layers.append(Cache(*cached, self._similar.near(self.settings.cache.semantic, embed)))
-            else:
-                layers.append(EmbedCache(*cached))
-            layers.append(Recover())
+        layers += [Keyed(self.memory, around=self.in_use), shared, Recover()]
         if self._tracer is not None:
             layers.insert(1, Trace(self._tracer, capture=self.settings.telemetry.capture_content))
-        return stack(*layers, service=router)
+        return stack(*layers, service=self._router())
 
     def _router(self) -> Router:
         return Router(

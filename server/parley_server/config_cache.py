@@ -119,6 +119,7 @@ class Cache(Section):
         mode = v1.ResponseCacheOptions.Mode.Value(f"MODE_{said.pop('mode').upper()}")
         similar = said.pop("similar")
         return CachePolicy(
+            enabled=self.enabled,
             mode=mode,
             max_entry_bytes=self.max_entry_bytes,
             similar=similar is not False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -12,17 +13,17 @@ V1 = "grpc.reflection.v1.ServerReflection"
 _V1_FILE = "grpc/reflection/v1/reflection.proto"
 
 
-def add(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Serve reflection of `services` and of itself, under both names."""
+def add(handlers: Any, services: Iterable[str]) -> None:
+    """Serve reflection of `services` and of itself, under both names. `handlers`: a server, or what takes its place."""
     _describe_v1()
     servicer = reflection.aio.ReflectionServicer(service_names=[*services, reflection.SERVICE_NAME, V1])
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, handlers)
     method = grpc.stream_stream_rpc_method_handler(  # both versions have the same messages on the wire
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method}),))
+    handlers.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method}),))
 
 
 def _describe_v1() -> None:

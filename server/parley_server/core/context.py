@@ -94,6 +94,8 @@ class Context:
     """Name of the route that the caller asked for, if it is one."""
     strategy: str = ""
     """How the targets were put in order, in lower case; empty where there was only one."""
+    at_hand: tuple[bytes, Any] | None = None
+    """The key that the request has in the cache of answers, and the answer if it is in memory; None: not looked for."""
     cache: v1.CacheInfo | None = None
     """What the cache of answers had to do with the call; None if it was not asked to do anything."""
     hedges: bool = False

@@ -17,14 +17,22 @@ _MOST = 20  # violations told at once, so that the status stays small
 
 
 class Check:
-    """Raises InvalidRequest with what `violations` finds in the request, at most 20 of them."""
+    """Raises InvalidRequest with what `violations` finds in the request, at most 20 of them.
 
-    def __init__(self, violations: Callable[[Any], list[Violation]]) -> None:
+    `unless`: whether it is one that has been checked before, which is cheaper to tell for some.
+    """
+
+    def __init__(
+        self,
+        violations: Callable[[Any], list[Violation]],
+        unless: Callable[[Any, Context], bool] = lambda request, ctx: False,
+    ) -> None:
         self._violations = violations
+        self._unless = unless
 
     def __call__(self, inner: Service) -> Service:
         async def checked(request: Any, ctx: Context) -> Reply[Any]:
-            if found := self._violations(request):
+            if not self._unless(request, ctx) and (found := self._violations(request)):
                 raise InvalidRequest(_summary(found), violations=found[:_MOST], facts={"field": found[0].field})
             return await inner(request, ctx)
 

@@ -96,7 +96,8 @@ class Scene:
         metered = Meter(Target("a", "m"), PRICE)(self.upstream)
         resolve = lambda model, _: CacheTarget(model, primary="a/m")  # noqa: E731
         policies = Policies(policy or CachePolicy())
-        self.service: Service = Cache(self.answers, policies, resolve, Join(self.shared), near)(metered)
+        self.cache = Cache(self.answers, policies, resolve, Join(self.shared), near)
+        self.service: Service = self.cache(metered)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[Scene]:

@@ -12,6 +12,7 @@ from parley.fold import fold
 from parley_server.core.errors import CacheMiss, Unavailable
 from parley_server.pipeline.cache import CachePolicy
 from parley_server.pipeline.cache.near import Nearby, Question
+from parley_server.pipeline.check import Check
 from tests.fakes import delta, opened, started
 from tests.pipeline.cache.scene import Options, Scene, ask, says, statuses, text_of
 
@@ -74,6 +75,40 @@ async def test_modes() -> None:
     infos = [(await there.call(ask(cache=mode(name))))[1] for name in names]
     assert statuses(infos) == ["MISS", "MISS", "HIT", "HIT", "BYPASS", "MISS", "HIT"]
     assert there.asked == 4
+
+
+async def test_where_there_is_no_cache_only_what_must_come_from_it_fails() -> None:
+    there = Scene(policy=CachePolicy(enabled=False, mode=Options.MODE_READ_WRITE))
+    infos = [(await there.call(ask(cache=cache)))[1] for cache in (None, mode("READ_WRITE"), mode("REFRESH"))]
+    assert statuses(infos) == ["BYPASS"] * 3
+    with pytest.raises(CacheMiss):
+        await there.call(ask(cache=mode("ONLY_IF_CACHED")))
+    assert there.asked == 3
+
+
+async def test_what_has_been_checked_and_answered_before_is_not_checked_again() -> None:
+    checks: list[v1.ChatRequest] = []
+    there = Scene(policy=CachePolicy(mode=Options.MODE_READ_WRITE, max_temperature=2))
+    check = Check(lambda request: checks.append(request) or [], there.cache.knows)  # type: ignore[func-returns-value]
+    service = check(there.service)
+
+    async def call(request: v1.ChatRequest, tenant: str = "") -> str:
+        ctx = there.context(tenant=tenant)
+        async with await service(request, ctx) as reply:
+            await reply.response()
+        return statuses([ctx.cache])[0]
+
+    plain = ask(cache=None)
+    assert [await call(plain) for _ in range(3)] == ["MISS", "HIT", "HIT"]
+    assert len(checks) == 1
+    assert await call(plain, tenant="other") == "MISS"
+    for fields in ({"metadata": {"": "no"}}, {"end_user_id": "u" * 200}, {"routing": v1.RoutingOptions()}):
+        assert await call(ask(cache=None, **fields)) == "HIT"  # what is not part of the key is looked at each time
+    assert len(checks) == 5
+    there.wall.now += 3601
+    assert await call(plain) == "MISS"
+    assert len(checks) == 6
+    assert there.answers.counts.memory_hits == 5
 
 
 async def test_what_is_past_its_time_is_asked_for_again() -> None:

@@ -114,7 +114,7 @@ def _told_apart(pieces: list[bytes]) -> bytes:
 
 def canonical(request: Cacheable) -> bytes:
     """What is asked, model aside: the same bytes for all requests that ask the same."""
-    if isinstance(request, v1.ChatRequest) and _is_plain(request):
+    if isinstance(request, v1.ChatRequest) and is_plain(request):
         # The model is the first field, and so the first in the bytes: a copy without it costs more than to cut it off.
         model = v1.ChatRequest(model=request.model).ByteSize()
         return request.SerializeToString(deterministic=True)[model:]
@@ -135,8 +135,8 @@ def canonical(request: Cacheable) -> bytes:
     return asked.SerializeToString(deterministic=True)
 
 
-def _is_plain(request: v1.ChatRequest) -> bool:
-    """Whether nothing but the model has to be left out or put in order."""
+def is_plain(request: v1.ChatRequest) -> bool:
+    """Whether nothing but the model has to be left out or put in order: then all else that it says is in its key."""
     return not (
         request.HasField("response_cache")
         or request.HasField("routing")

@@ -20,8 +20,8 @@ from parley_server.core.errors import CacheMiss, GatewayError
 from parley_server.core.reply import Reply
 from parley_server.core.service import Service
 from parley_server.pipeline.cache.answers import Answers
-from parley_server.pipeline.cache.keys import Scope, Target
-from parley_server.pipeline.cache.lookup import Lookup
+from parley_server.pipeline.cache.keys import Scope, Target, is_plain
+from parley_server.pipeline.cache.lookup import Lookup, given
 from parley_server.pipeline.cache.near import Near, Question
 from parley_server.pipeline.cache.policy import (
     BYPASS,
@@ -30,6 +30,7 @@ from parley_server.pipeline.cache.policy import (
     READ_WRITE,
     REFRESH,
     Policies,
+    is_repeatable,
     mode_of,
 )
 
@@ -73,10 +74,32 @@ class Cache:
         self._near = near
         self._refreshing: set[bytes] = set()
 
+    def knows(self, request: v1.ChatRequest, ctx: Context) -> bool:
+        """Whether the answer is in memory, and to the very same request: one that has been checked before.
+
+        What is found is kept in `ctx`, for when the request gets here.
+        """
+        policy = self._policies.of(request.model)
+        if (
+            not policy.enabled
+            or policy.mode in (BYPASS, REFRESH)
+            or not is_plain(request)
+            or not is_repeatable(request, policy)
+        ):
+            return False
+        key = self._answers.keys.chat(request, self._scope(request, ctx))
+        entry = self._answers.local(key)
+        if entry is None or not entry.is_fresh(self._answers.wall()):
+            return False
+        ctx.at_hand = (key, entry)
+        return True
+
     def __call__(self, inner: Service) -> Service:
         apart = self._flights(inner)
 
         async def cached(request: v1.ChatRequest, ctx: Context) -> Reply[v1.ChatResponse]:
+            if ctx.at_hand is not None:
+                return given(self._answers, *ctx.at_hand, ctx)
             policy = self._policies.of(request.model)
             mode = mode_of(request, policy)
             if mode == BYPASS:
@@ -114,8 +137,11 @@ class Cache:
         return cached
 
     def _question(self, request: v1.ChatRequest, ctx: Context) -> Question:
-        scope = Scope(ctx.tenant, request.response_cache.namespace, self._resolve(request.model, ctx.operation))
+        scope = self._scope(request, ctx)
         return Question(request, scope, self._answers.keys.chat(request, scope))
+
+    def _scope(self, request: v1.ChatRequest, ctx: Context) -> Scope:
+        return Scope(ctx.tenant, request.response_cache.namespace, self._resolve(request.model, ctx.operation))
 
     def _refresh(self, lookup: Lookup, inner: Service, question: Question, ctx: Context) -> None:
         """Have the answer made anew in the background, once at a time."""

@@ -225,14 +225,24 @@ class Lookup:
     def _given(
         self, entry: Entry, ctx: Context, status: v1.CacheInfo.Status.ValueType = _HIT, key: bytes | None = None
     ) -> Reply[v1.ChatResponse]:
-        answers = self._answers
-        answers.counts.save(entry.saved)
         if self.is_past:
-            answers.counts.stale_hits += 1
-        key = self._question.key if key is None else key
-        ctx.cache = v1.CacheInfo(status=status, age_seconds=entry.age(answers.wall()), key=key.hex())
-        return Reply.of(v1.ChatResponse.FromString(entry.data))
+            self._answers.counts.stale_hits += 1
+        return _answered(self._answers, self._question.key if key is None else key, entry, ctx, status)
 
     def _missed(self, ctx: Context) -> None:
         self._answers.counts.misses += 1
         ctx.cache = v1.CacheInfo(status=v1.CacheInfo.STATUS_MISS)
+
+
+def given(answers: Answers, key: bytes, entry: Entry, ctx: Context) -> Reply[v1.ChatResponse]:
+    """A good answer from memory."""
+    answers.counts.memory_hits += 1
+    return _answered(answers, key, entry, ctx, _HIT)
+
+
+def _answered(
+    answers: Answers, key: bytes, entry: Entry, ctx: Context, status: v1.CacheInfo.Status.ValueType
+) -> Reply[v1.ChatResponse]:
+    answers.counts.save(entry.saved)
+    ctx.cache = v1.CacheInfo(status=status, age_seconds=entry.age(answers.wall()), key=key.hex())
+    return Reply.of(v1.ChatResponse.FromString(entry.data))

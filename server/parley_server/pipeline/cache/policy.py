@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from parley import v1
+from parley_server.core.errors import CacheMiss
 
 Mode: TypeAlias = v1.ResponseCacheOptions.Mode.ValueType
 Cacheable: TypeAlias = v1.ChatRequest | v1.EmbedRequest
@@ -24,6 +25,8 @@ _USUAL_TEMPERATURE = 1.0  # what models take where nothing is said, or nearly so
 class CachePolicy:
     """How answers are cached. Times are seconds."""
 
+    enabled: bool = True
+    """Otherwise nothing is, whatever a request says."""
     mode: Mode = BYPASS
     """Of requests that do not say."""
     ttl: float = 3600.0
@@ -60,15 +63,20 @@ class Policies:
 
 
 def mode_of(request: Cacheable, policy: CachePolicy) -> Mode:
-    """What to do for a request."""
+    """What to do for a request. Raises CacheMiss if there is no cache that could answer one which wants that only."""
+    if not policy.enabled:
+        if request.response_cache.mode == ONLY_IF_CACHED:
+            raise CacheMiss("this gateway caches no answers", facts={"model": request.model})
+        return BYPASS
     if request.HasField("response_cache") and request.response_cache.mode:
         return request.response_cache.mode
-    if policy.mode == BYPASS or not _is_repeatable(request, policy):
+    if policy.mode == BYPASS or not is_repeatable(request, policy):
         return BYPASS
     return policy.mode
 
 
-def _is_repeatable(request: Cacheable, policy: CachePolicy) -> bool:
+def is_repeatable(request: Cacheable, policy: CachePolicy) -> bool:
+    """Whether a request that does not say is one that the policy is for."""
     if not isinstance(request, v1.ChatRequest):
         return True
     sampling = request.sampling
