@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ulid import ULID
-
 from parley_server.config import Config
+from parley_server.core.ids import new_id
 from parley_server.stores.copied_streams import CopiedStreams
 from parley_server.stores.counters import Counters
 from parley_server.stores.groups import Groups
@@ -84,7 +83,7 @@ def build(settings: Config, bounds: Bounds | None = None) -> Stores:
     bounds = bounds or Bounds(resume.max_bytes, resume.total_bytes, resume.window)
     health = StoreHealth(redis.on_failure.modes(), redis.replicas, time.monotonic)
     streams = MemoryStreams(bounds)
-    gateway = str(ULID()).lower()
+    gateway = new_id()
     shared = redis.url is not None or settings.storage.path is not None
     seals = Seals(settings.cache.hash_secret() or (b"" if shared else os.urandom(32)), settings.cache.sealing_keys())
     if redis.url is not None:

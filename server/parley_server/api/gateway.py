@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import grpc
@@ -21,7 +21,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.unknown_fields import UnknownFieldSet
-from ulid import ULID
 
 from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
@@ -43,6 +42,7 @@ from parley_server.core.errors import (
     StateUnavailable,
     Violation,
 )
+from parley_server.core.ids import new_id
 from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import AnyRequest, Service
 from parley_server.core.verdict import CANCELLED, Verdict, verdict
@@ -88,7 +88,7 @@ class GatewayServicer(GatewayServiceServicer):
     """Seconds that one event of a stream may wait for its client."""
     clock: Clock = time.monotonic
     wall: Callable[[], float] = time.time
-    make_id: Callable[[], str] = field(default=lambda: str(ULID()).lower())
+    make_id: Callable[[], str] = new_id
 
     async def Chat(self, request: v1.ChatRequest, context: grpc.aio.ServicerContext[Any, Any]) -> v1.ChatResponse:
         ctx = self._context("chat", "Chat", context)

@@ -51,9 +51,9 @@ class Keys:
         self._tenants: dict[str, str] = {}
         self._beginnings: dict[tuple[bytes, Scope], bytes] = {}
 
-    def chat(self, request: v1.ChatRequest, scope: Scope) -> bytes:
-        """The key of the answer to a request."""
-        return self._key(b"chat", scope, canonical(request))
+    def chat(self, request: v1.ChatRequest, scope: Scope, *, plain: bool = False) -> bytes:
+        """The key of the answer to a request. `plain`: it is known to be."""
+        return self._key(b"chat", scope, _without_model(request) if plain else canonical(request))
 
     def inputs(self, request: v1.EmbedRequest, scope: Scope) -> Iterator[bytes]:
         """The keys of the vectors of a request, input by input."""
@@ -115,9 +115,7 @@ def _told_apart(pieces: list[bytes]) -> bytes:
 def canonical(request: Cacheable) -> bytes:
     """What is asked, model aside: the same bytes for all requests that ask the same."""
     if isinstance(request, v1.ChatRequest) and is_plain(request):
-        # The model is the first field, and so the first in the bytes: a copy without it costs more than to cut it off.
-        model = v1.ChatRequest(model=request.model).ByteSize()
-        return request.SerializeToString(deterministic=True)[model:]
+        return _without_model(request)
     asked = type(request)()
     asked.CopyFrom(request)  # type: ignore[arg-type]  # they are of one class
     for name in _LEFT_OUT:
@@ -133,6 +131,12 @@ def canonical(request: Cacheable) -> bytes:
         ordered = orjson.dumps(orjson.loads(options), option=orjson.OPT_SORT_KEYS)
         asked.provider_options_json[provider] = ordered.decode()
     return asked.SerializeToString(deterministic=True)
+
+
+def _without_model(request: v1.ChatRequest) -> bytes:
+    # It is the first field, and so the first in the bytes: a copy without it costs more than to cut it off.
+    model = v1.ChatRequest(model=request.model).ByteSize()
+    return request.SerializeToString(deterministic=True)[model:]
 
 
 def is_plain(request: v1.ChatRequest) -> bool:

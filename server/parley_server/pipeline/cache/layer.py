@@ -87,7 +87,8 @@ class Cache:
             or not is_repeatable(request, policy)
         ):
             return False
-        key = self._answers.keys.chat(request, self._scope(request, ctx))
+        scope = Scope(ctx.tenant, "", self._resolve(request.model, ctx.operation))
+        key = self._answers.keys.chat(request, scope, plain=True)
         entry = self._answers.local(key)
         if entry is None or not entry.is_fresh(self._answers.wall()):
             return False
@@ -137,11 +138,8 @@ class Cache:
         return cached
 
     def _question(self, request: v1.ChatRequest, ctx: Context) -> Question:
-        scope = self._scope(request, ctx)
+        scope = Scope(ctx.tenant, request.response_cache.namespace, self._resolve(request.model, ctx.operation))
         return Question(request, scope, self._answers.keys.chat(request, scope))
-
-    def _scope(self, request: v1.ChatRequest, ctx: Context) -> Scope:
-        return Scope(ctx.tenant, request.response_cache.namespace, self._resolve(request.model, ctx.operation))
 
     def _refresh(self, lookup: Lookup, inner: Service, question: Question, ctx: Context) -> None:
         """Have the answer made anew in the background, once at a time."""
