@@ -9,6 +9,8 @@ PYTHON     ?=#  the Python that environments are made with; the first of python3
 VENV       ?= .venv
 VENV_GEN   ?= .venv-gen
 VENV_CATALOG ?= .venv-catalog
+VENV_SOAK  ?= .venv-soak
+VENV_PEERS := .venv-peers
 ARGS       ?=#  passed on to the command that the target runs
 WORKERS    ?= 2#  processes of `make test`
 RECORDINGS ?= $(PARLEY_RECORDINGS)#  folder of recorded provider exchanges
@@ -17,6 +19,7 @@ ifneq ($(RECORDINGS),)
 export PARLEY_RECORDINGS := $(abspath $(RECORDINGS))
 endif
 
+PEERS   := tests/benchmarks/peers
 BIN     := $(VENV)/bin
 GEN_BIN := $(VENV_GEN)/bin
 PROJECTS := pyproject.toml clients/python/pyproject.toml
@@ -61,7 +64,8 @@ format: $(VENV)/.ready-tests $(VENV_GEN)/.ready ## Format Python and protos, and
 coverage: $(VENV)/.ready-tests ## Run the tests and show the lines they miss
 	@$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing $(ARGS)
 
-bench: $(VENV)/.ready-tests ## Measure against the performance budgets
+# The peers are installed for those who ask for them only: they are large.
+bench: $(VENV)/.ready-tests $(if $(findstring --peers,$(ARGS)),$(VENV_PEERS)/.ready $(PEERS)/node_modules/.ready) ## Measure against the performance budgets; ARGS="--peers": beside LiteLLM and Portkey too
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 conformance: $(VENV)/.ready-tests ## Replay recorded provider exchanges: make conformance RECORDINGS=folder
@@ -72,7 +76,7 @@ e2e: $(VENV)/.ready-e2e ## Run the gateway in front of a real inference server
 	@$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
 
 clean: ## Remove environments, caches and build results
-	rm -rf $(VENV) $(VENV_GEN) $(VENV_CATALOG) dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV_GEN) $(VENV_CATALOG) $(VENV_SOAK) $(VENV_PEERS) $(PEERS)/node_modules build dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find server clients/python protos tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------------------- checks
@@ -139,6 +143,10 @@ lock: $(VENV_GEN)/.ready ## Compile the lock files from the requirements
 		--constraint server/requirements.lock --output-file tests/requirements.lock
 	@echo "==> tests/e2e/requirements.lock"
 	@$(COMPILE) tests/e2e/requirements.in --constraint tests/requirements.lock --output-file tests/e2e/requirements.lock
+	@for folder in peers soak; do \
+		echo "==> tests/benchmarks/$$folder/requirements.lock"; \
+		$(COMPILE) tests/benchmarks/$$folder/requirements.in --output-file tests/benchmarks/$$folder/requirements.lock || exit 1; \
+	done
 	@echo "==> protos/requirements.lock"
 	@$(COMPILE) protos/requirements.in --output-file protos/requirements.lock
 	@echo "==> server/catalog_tools/requirements.lock"
@@ -190,6 +198,12 @@ $(GEN_BIN)/python:
 $(VENV_CATALOG)/bin/python:
 	$(call make-environment,$(VENV_CATALOG))
 
+$(VENV_SOAK)/bin/python:
+	$(call make-environment,$(VENV_SOAK))
+
+$(VENV_PEERS)/bin/python:
+	$(call make-environment,$(VENV_PEERS))
+
 $(VENV)/.ready-server: server/requirements.lock $(PROJECTS) | $(BIN)/python
 	$(call install,$(VENV),server/requirements.lock)
 	$(install-projects)
@@ -211,4 +225,21 @@ $(VENV_GEN)/.ready: protos/requirements.lock | $(GEN_BIN)/python
 
 $(VENV_CATALOG)/.ready: server/catalog_tools/requirements.lock | $(VENV_CATALOG)/bin/python
 	$(call install,$(VENV_CATALOG),server/catalog_tools/requirements.lock)
+	@touch $@
+
+$(VENV_SOAK)/.ready: tests/benchmarks/soak/requirements.lock | $(VENV_SOAK)/bin/python
+	$(call install,$(VENV_SOAK),tests/benchmarks/soak/requirements.lock)
+	@touch $@
+
+$(VENV_PEERS)/.ready: $(PEERS)/requirements.lock | $(VENV_PEERS)/bin/python
+	$(call install,$(VENV_PEERS),$(PEERS)/requirements.lock)
+	@touch $@
+
+# Nothing is run that packages would run when they are installed. The date of package-lock.json alone decides.
+$(PEERS)/node_modules/.ready: $(PEERS)/package-lock.json
+	@command -v npm >/dev/null || { \
+		echo "Portkey needs Node.js (20 or newer) with npm, and there is no npm: install it, or leave --peers out"; exit 2; }
+	@echo "==> Installing $< into $(PEERS)/node_modules"
+	@cd $(PEERS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error || { \
+		echo "Could not install $<. Is the package registry reachable?"; exit 2; }
 	@touch $@

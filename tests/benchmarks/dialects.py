@@ -16,7 +16,7 @@ from typing import Any
 
 from parley_server.dialects.steps import SteppedChat
 from tests.benchmarks import prompt, servers
-from tests.benchmarks.driver import Job
+from tests.benchmarks.job import Job
 from tests.benchmarks.processes import Process
 from tests.contract.case import Case
 from tests.contract.cases import DIALECTS

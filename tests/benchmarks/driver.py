@@ -8,63 +8,30 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 
 import grpc
 import uvloop
 
 from parley import v1
-from tests.benchmarks import prompt
+from tests.benchmarks import openai_calls, prompt
+from tests.benchmarks.job import Job, Result, check
 
 _CALL_TIMEOUT = 600.0  # as the SDKs have it
 _SERVICE = "/parley.v1.GatewayService/"
-
-
-@dataclass(frozen=True)
-class Job:
-    """`requests` calls in a closed loop, `in_flight` of them at any time, each answered with `length` characters."""
-
-    kind: Literal["chat", "stream"]
-    address: str
-    model: str
-    requests: int
-    in_flight: int
-    length: int
-    variety: int = 1
-    """Different prompts that take turns."""
-    first: int = 0
-    """Which of them is the first."""
-    cancel: bool = False
-    """Cancel each stream when its first text has come."""
-    pause: float = 0.0
-    """Seconds a slow reader waits after the first text; a hundredth of it after every message."""
-
-
-@dataclass
-class Result:
-    """`messages` that came, for all calls together. `error`: what went wrong, empty if nothing."""
-
-    messages: int = 0
-    error: str = ""
 
 
 async def run(job: Job) -> Result:
     """Do the job; stops at the first thing that goes wrong."""
     result = Result()
     left = iter(range(job.first, job.first + job.requests))
-    options: list[tuple[str, int]] = [("grpc.use_local_subchannel_pool", 1)]
-    if job.pause:  # the small window of a phone, so that it is the gateway that has to wait
-        options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536)]
-    async with grpc.aio.insecure_channel(job.address, options=options) as channel:
-        await asyncio.wait_for(channel.channel_ready(), _CALL_TIMEOUT)
-        one = {"chat": _chat, "stream": _stream}[job.kind]
+    async with _calls(job, result) as one:
 
         async def worker() -> None:
-            call = await one(job, channel, result)
             for number in left:
-                await call(number)
+                await one(number)
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -75,28 +42,45 @@ async def run(job: Job) -> Result:
     return result
 
 
-async def _chat(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[int], Awaitable[None]]:
+@asynccontextmanager
+async def _calls(job: Job, result: Result) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+    """What makes one call, by its number."""
+    if job.api == "openai":
+        async with openai_calls.calls(job, result) as one:
+            yield one
+        return
+    options: list[tuple[str, int]] = [("grpc.use_local_subchannel_pool", 1)]
+    if job.pause:  # the small window of a phone, so that it is the gateway that has to wait
+        options += [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65536)]
+    async with grpc.aio.insecure_channel(job.address, options=options) as channel:
+        await asyncio.wait_for(channel.channel_ready(), _CALL_TIMEOUT)
+        yield {"chat": _chat, "stream": _stream}[job.kind](job, channel, result)
+
+
+def _chat(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[int], Awaitable[None]]:
+    metadata = tuple(job.headers.items())
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"{_SERVICE}Chat")
     requests = [prompt.request(job.model, number).SerializeToString() for number in range(job.variety)]
     expected = prompt.answer(job.length)
 
     async def call(number: int) -> None:
         request = requests[number % job.variety]
-        response = v1.ChatResponse.FromString(await method(request, timeout=_CALL_TIMEOUT))
+        response = v1.ChatResponse.FromString(await method(request, timeout=_CALL_TIMEOUT, metadata=metadata))
         result.messages += 1
-        _check("".join(part.text for part in response.message.parts), expected)
+        check("".join(part.text for part in response.message.parts), expected)
 
     return call
 
 
-async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[int], Awaitable[None]]:
+def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callable[[int], Awaitable[None]]:
+    metadata = tuple(job.headers.items())
     method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(f"{_SERVICE}StreamChat")
     request = v1.StreamChatRequest(request=prompt.request(job.model)).SerializeToString()
     expected = prompt.answer(job.length)
 
     async def call(_number: int) -> None:
         fragments: list[str] = []
-        stream = method(request, timeout=_CALL_TIMEOUT)
+        stream = method(request, timeout=_CALL_TIMEOUT, metadata=metadata)
         while (message := await stream.read()) is not grpc.aio.EOF:
             result.messages += 1
             event = v1.StreamChatResponse.FromString(message)  # type: ignore[arg-type]  # bytes: nothing deserialises
@@ -110,14 +94,9 @@ async def _stream(job: Job, channel: grpc.aio.Channel, result: Result) -> Callab
                 fragments.append(text)
             if job.pause:
                 await asyncio.sleep(job.pause / 100)
-        _check("".join(fragments), expected)
+        check("".join(fragments), expected)
 
     return call
-
-
-def _check(text: str, expected: str) -> None:
-    if text != expected:
-        raise ValueError(f"{len(text)} characters came back instead of {len(expected)}, or others: {text[:60]!r}")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 
-from tests.benchmarks.driver import Job, Result
+from tests.benchmarks.job import Job, Result
 from tests.benchmarks.processes import Failed, python
 
 _DRIVERS = 2  # one alone would be the bottleneck

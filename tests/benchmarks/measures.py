@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.benchmarks import caching, decode, dialects, layers, servers, sink
-from tests.benchmarks.driver import Job
-from tests.benchmarks.first_text import Stopwatch, percentile
+from tests.benchmarks import caching, decode, dialects, jobs, layers, servers, sink
+from tests.benchmarks.first_text import Stopwatch
+from tests.benchmarks.job import Job
+from tests.benchmarks.jobs import EVENT, EVENTS, IN_FLIGHT
 from tests.benchmarks.load import Drivers
+from tests.benchmarks.peers.servers import peers
+from tests.benchmarks.plan import Figures, Plan
 from tests.benchmarks.processes import Failed, Process
+from tests.benchmarks.repeated import Repeated
 from tests.benchmarks.servers import WHOLE_LENGTH, Upstream
 
-_IN_FLIGHT = 50
 _PROMPTS = 500  # that are cached
-_EVENTS = 100  # of a stream
-_EVENT = 20  # characters of one
 _SETTLE = 5.0  # seconds that connections and spans have to come to rest
 
 
@@ -111,42 +112,17 @@ GROUPS = {
 }
 """What `--only` takes, and the rows each gives."""
 
-
-@dataclass(frozen=True)
-class Plan:
-    """How often: numbers of requests for each repetition, and for the tests of endurance."""
-
-    repetitions: int
-    whole: int = 3000
-    streams: int = 500
-    paced: int = 150
-    first: int = 1000
-    dialects: int = 300
-    decode: int = 60
-    soak: int = 100_000
-    cancelled: int = 20_000
+COMPARED = {"unary", "stream", "paced", "peak"}
+"""Those of them in which other gateways take part."""
 
 
-QUICK = Plan(
-    repetitions=3, whole=1500, streams=250, paced=100, first=400, dialects=150, decode=30, soak=10_000, cancelled=2_000
-)
-FULL = Plan(repetitions=5)
+def measure(
+    plan: Plan, groups: set[str], drivers: Drivers, folder: Path, *, with_peers: bool = False
+) -> Iterator[Figures]:
+    """Make the measurements; yields the figures so far after each step. Raises Failed.
 
-
-@dataclass
-class Figures:
-    """By measure and target, one number for each repetition; and remarks on the run."""
-
-    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    notes: dict[str, float] = field(default_factory=dict)
-
-    def add(self, key: str, target: str, value: float) -> None:
-        """One more repetition."""
-        self.samples.setdefault(key, {}).setdefault(target, []).append(value)
-
-
-def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Iterator[Figures]:
-    """Make the measurements; yields the figures so far after each step. Raises Failed."""
+    `with_peers`: LiteLLM and Portkey take turns with the gateway and the floor.
+    """
     figures = Figures()
     if "decode" in groups:
         yield from _decode(plan, figures)
@@ -160,11 +136,13 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
                 servers.gateway(folder, servers.openai(mock), collector) as gateway,
                 servers.floor(folder, mock) as floor,
                 servers.constant(folder) as constant,
+                peers(folder, mock, jobs.MODELS if with_peers else ()) as others,
             ):
                 targets = {"gateway": gateway, "floor": floor}
-                stopwatch = Stopwatch(folder, length=_EVENT, in_flight=_IN_FLIGHT)
-                yield from Repeated(plan, drivers, stopwatch, mock, targets, constant, figures).measure(groups)
-            _see_spans(collector, figures)
+                stopwatch = Stopwatch(folder, length=EVENT, in_flight=IN_FLIGHT)
+                repeated = Repeated(plan, drivers, stopwatch, mock, targets, others, constant, figures)
+                yield from repeated.measure(groups)
+            _see_telemetry(collector, figures)
         if "dialects" in groups:
             with (
                 dialects.upstreams(folder) as (providers, variables),
@@ -187,90 +165,9 @@ def measure(plan: Plan, groups: set[str], drivers: Drivers, folder: Path) -> Ite
                 yield figures
 
 
-@dataclass
-class Repeated:
-    """What is measured for every target in turn, again and again: whatever else the machine does hits all alike."""
-
-    plan: Plan
-    drivers: Drivers
-    stopwatch: Stopwatch
-    mock: Upstream
-    targets: Mapping[str, Process]
-    constant: Process
-    figures: Figures
-
-    def measure(self, groups: set[str]) -> Iterator[Figures]:
-        """All that `groups` ask for; yields after each repetition."""
-        steps = {
-            "unary": self._unary,
-            "stream": self._stream,
-            "paced": self._paced,
-            "first": self._first,
-            "constant": self._constant,
-        }
-        wanted = [step for group, step in steps.items() if group in groups or (group == "stream" and "peak" in groups)]
-        self._warm_up()
-        for _ in range(self.plan.repetitions):
-            for step in wanted:
-                step()
-            yield self.figures
-        if "peak" in groups:
-            self.figures.add("peak", "gateway", self.targets["gateway"].peak_rss())
-            self.figures.add("peak", "floor", self.targets["floor"].peak_rss())
-
-    def _warm_up(self) -> None:
-        for name, target in self.targets.items():
-            before = self.mock.stats()
-            self.drivers.run(_whole(target, name, 300, _IN_FLIGHT))
-            after = self.mock.stats()
-            asked = after["requests"] - before["requests"]
-            if asked != 300:
-                raise Failed(f"{name} asked the upstream {asked} times for 300 requests")
-            self.figures.notes[f"{name}: bytes of a request to the upstream"] = (
-                after["body_bytes"] - before["body_bytes"]
-            ) / asked
-            self.drivers.run(_stream(target, name, 100, _IN_FLIGHT, pause=0))
-        self.drivers.run(_whole(self.constant, "constant", 300, _IN_FLIGHT))
-
-    def _unary(self) -> None:
-        for name, target in self.targets.items():
-            cpu = self._cpu(target, _whole(target, name, self.plan.whole, _IN_FLIGHT))
-            self.figures.add("unary", name, cpu / self.plan.whole)
-
-    def _constant(self) -> None:
-        cpu = self._cpu(self.constant, _whole(self.constant, "constant", self.plan.whole, _IN_FLIGHT))
-        self.figures.add("constant", "gateway", cpu / self.plan.whole)
-
-    def _stream(self) -> None:
-        for name, target in self.targets.items():
-            cpu = self._cpu(target, _stream(target, name, self.plan.streams, _IN_FLIGHT, pause=0))
-            self.figures.add("stream", name, cpu / self.plan.streams / _EVENTS)
-
-    def _paced(self) -> None:
-        for name, target in self.targets.items():
-            cpu = self._cpu(target, _stream(target, name, self.plan.paced, 20, pause=10))
-            self.figures.add("paced", name, cpu / self.plan.paced / _EVENTS)
-
-    def _cpu(self, target: Process, job: Job) -> float:
-        """Microseconds of CPU time that `target` spends on `job`."""
-        before = target.cpu()
-        self.drivers.run(job)
-        return (target.cpu() - before) * 1e6
-
-    def _first(self) -> None:
-        model, number = f"mock-c1-s{_EVENT}-d100", self.plan.first
-        bare = self.stopwatch.bare(self.mock.process, model, number)
-        for name, target in self.targets.items():
-            took = self.stopwatch.through(target, _named(name, model), number)
-            for percent in (50, 99):
-                self.figures.add(f"first-p{percent}", name, percentile(took, percent) - percentile(bare, percent))
-
-
 def _dialects(plan: Plan, drivers: Drivers, gateway: Process, figures: Figures) -> Iterator[Figures]:
     """What a stream costs that says the same in each dialect, OpenAI's in the place of the floor."""
-    jobs = {
-        name: dialects.job(gateway, name, plan.dialects, _IN_FLIGHT) for name in (dialects.FLOOR, *dialects.names())
-    }
+    jobs = {name: dialects.job(gateway, name, plan.dialects, IN_FLIGHT) for name in (dialects.FLOOR, *dialects.names())}
     for job in jobs.values():
         drivers.run(job)  # warms up
     for _ in range(plan.repetitions):
@@ -308,14 +205,14 @@ def _taking_turns(
     def cost(name: str, *, model: str = "", stream: bool = False, share: int = 1) -> float:
         target = gateways[name]
         if stream:
-            job = _stream(target, "gateway", plan.streams // share, _IN_FLIGHT, pause=0)
+            job = jobs.stream(target, "gateway", plan.streams // share, IN_FLIGHT, pause=0)
         else:
-            job = _whole(target, "gateway", plan.whole // share, _IN_FLIGHT)
+            job = jobs.whole(target, "gateway", plan.whole // share, IN_FLIGHT)
         if model:
             job = replace(job, model=model)
         before = target.cpu()
         drivers.run(job)
-        return (target.cpu() - before) * 1e6 / job.requests / (_EVENTS if stream else 1)
+        return (target.cpu() - before) * 1e6 / job.requests / (EVENTS if stream else 1)
 
     def add(key: str, without: float, with_it: float) -> None:
         figures.add(key, "floor", without)
@@ -367,7 +264,7 @@ def _cached(
 
     def cost(name: str) -> float:
         target = targets[name]
-        job = replace(_whole(target, "gateway", plan.whole, _IN_FLIGHT), variety=_PROMPTS)
+        job = replace(jobs.whole(target, "gateway", plan.whole, IN_FLIGHT), variety=_PROMPTS)
         before = target.cpu()
         drivers.run(job)
         return (target.cpu() - before) * 1e6 / job.requests
@@ -386,17 +283,17 @@ def _cached(
 
 
 def _soak(plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:
-    drivers.run(_whole(gateway, "gateway", plan.soak // 10, _IN_FLIGHT))
+    drivers.run(jobs.whole(gateway, "gateway", plan.soak // 10, IN_FLIGHT))
     warm = gateway.rss()
-    drivers.run(_whole(gateway, "gateway", plan.soak, _IN_FLIGHT))
+    drivers.run(jobs.whole(gateway, "gateway", plan.soak, IN_FLIGHT))
     figures.add("soak", "gateway", (gateway.rss() / warm - 1) * 100)
     figures.notes["requests of the memory test"] = plan.soak
 
 
 def _cancelled(plan: Plan, drivers: Drivers, mock: Upstream, gateway: Process, figures: Figures) -> None:
     def cancel(number: int) -> None:
-        model = f"mock-c{_EVENTS}-s{_EVENT}-k1-p20"
-        drivers.run(Job("stream", gateway.address, f"openai/{model}", number, _IN_FLIGHT, 0, cancel=True))
+        model = f"mock-c{EVENTS}-s{EVENT}-k1-p20"
+        drivers.run(Job("stream", gateway.address, f"openai/{model}", number, IN_FLIGHT, 0, cancel=True))
 
     cancel(plan.cancelled // 10)
     warm = gateway.rss()
@@ -410,8 +307,8 @@ def _cancelled(plan: Plan, drivers: Drivers, mock: Upstream, gateway: Process, f
 
 
 def _slow_reader(_plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Process, figures: Figures) -> None:
-    drivers.run(_whole(gateway, "gateway", 500, _IN_FLIGHT))
-    drivers.run(_stream(gateway, "gateway", 100, 10, pause=0))
+    drivers.run(jobs.whole(gateway, "gateway", 500, IN_FLIGHT))
+    drivers.run(jobs.stream(gateway, "gateway", 100, 10, pause=0))
     idle = most = gateway.rss()
 
     def look() -> None:
@@ -423,24 +320,14 @@ def _slow_reader(_plan: Plan, drivers: Drivers, _mock: Upstream, gateway: Proces
     figures.add("slow-reader", "gateway", most - idle)
 
 
-def _see_spans(collector: Process, figures: Figures) -> None:
-    """The budgets hold with tracing on, so spans must have come."""
+def _see_telemetry(collector: Process, figures: Figures) -> None:
+    """The budgets hold with traces and metrics on, so both must have come. The gateway has ended, and sent its last."""
     end = time.monotonic() + _SETTLE
-    while not (spans := sink.spans(collector.address)) and time.monotonic() < end:
+    while not all(got := sink.told(collector.address)) and time.monotonic() < end:
         time.sleep(0.2)
-    if not spans:
+    if not got.spans:
         raise Failed("the gateway sent no spans although one call in a hundred is traced")
-    figures.notes["spans that the collector got"] = spans
-
-
-def _whole(target: Process, name: str, requests: int, in_flight: int) -> Job:
-    return Job("chat", target.address, _named(name, f"mock-u{WHOLE_LENGTH}"), requests, in_flight, WHOLE_LENGTH)
-
-
-def _stream(target: Process, name: str, requests: int, in_flight: int, *, pause: int) -> Job:
-    model = _named(name, f"mock-c{_EVENTS}-s{_EVENT}-k4-p{pause}")
-    return Job("stream", target.address, model, requests, in_flight, _EVENTS * _EVENT)
-
-
-def _named(target: str, model: str) -> str:
-    return f"openai/{model}" if target == "gateway" else model
+    if not got.calls:
+        raise Failed("the gateway sent no metrics of its calls")
+    figures.notes["spans that the collector got"] = got.spans
+    figures.notes["calls that the metrics tell of"] = got.calls

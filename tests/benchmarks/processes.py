@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_START = 30.0  # seconds until a process must listen
+_START = 30.0  # seconds until a process must listen, unless it is one that takes longer
 _STOP = 10.0  # seconds it may take to end
 
 
@@ -49,15 +49,24 @@ class Process:
 
 @contextmanager
 def running(
-    name: str, command: Sequence[str], port: int, log: Path, environ: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    port: int,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    start: float = _START,
 ) -> Iterator[Process]:
-    """Run `command` until the block ends; begins once it listens. Its output goes to the end of the file `log`."""
+    """Run `command` until the block ends; begins once it listens, within `start` seconds.
+
+    Its output goes to the end of the file `log`.
+    """
     with log.open("ab") as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(environ or {})}
         )
     try:
-        _wait_for(child, name, port, log)
+        _wait_for(child, name, port, log, start)
         yield Process(name, child.pid, port)
     finally:
         child.terminate()
@@ -81,8 +90,8 @@ def free_port() -> int:
     return port
 
 
-def _wait_for(child: subprocess.Popen[bytes], name: str, port: int, log: Path) -> None:
-    end = time.monotonic() + _START
+def _wait_for(child: subprocess.Popen[bytes], name: str, port: int, log: Path, start: float) -> None:
+    end = time.monotonic() + start
     while time.monotonic() < end:
         if child.poll() is not None:
             raise Failed(f"{name} ended with status {child.returncode}:\n{log.read_text(errors='replace')[-4000:]}")
@@ -92,7 +101,7 @@ def _wait_for(child: subprocess.Popen[bytes], name: str, port: int, log: Path) -
             time.sleep(0.05)
         else:
             return
-    raise Failed(f"{name} does not listen after {_START:g} s:\n{log.read_text(errors='replace')[-4000:]}")
+    raise Failed(f"{name} does not listen after {start:g} s:\n{log.read_text(errors='replace')[-4000:]}")
 
 
 def _tree(pid: int) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from parley import v1
 
 _SYSTEM = "You are a helpful assistant. " * 4
@@ -19,6 +21,13 @@ def request(model: str, number: int = 0) -> v1.ChatRequest:
         ],
         sampling=v1.SamplingOptions(temperature=0.7, max_output_tokens=256),
     )
+
+
+def openai(model: str, *, stream: bool) -> dict[str, Any]:
+    """The same conversation for OpenAI's chat completions, usage included."""
+    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": _USER}]
+    body: dict[str, Any] = {"model": model, "messages": messages, "temperature": 0.7, "max_tokens": 256}
+    return {**body, "stream": True, "stream_options": {"include_usage": True}} if stream else body
 
 
 def answer(length: int) -> str:

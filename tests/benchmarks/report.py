@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from tests.benchmarks.measures import MEASURES, Figures, Measure
+from tests.benchmarks.measures import MEASURES, Measure
+from tests.benchmarks.plan import Figures
 
 _LIBRARIES = ("grpcio", "protobuf", "uvloop", "aiohttp", "httpx-aiohttp", "orjson")
 
@@ -47,11 +48,12 @@ def table(made: list[dict[str, Any]]) -> Iterator[str]:
         bounds = [f"≤ {row[name]:g}{mark}" if row[name] is not None else "" for name in ("must", "aim")]
         verdict = "" if row["must"] is None else "within" if row["within"] else "**OVER**"
         title = f"{row['title']}, {row['unit']}" if row["unit"] else row["title"]
-        cells = [title, _span(row["floor"]), _span(row["gateway"]), _span(row["ratio"]), *bounds, verdict]
+        cells = [title, span(row["floor"]), span(row["gateway"]), span(row["ratio"]), *bounds, verdict]
         yield f"| {' | '.join(cells)} |"
 
 
-def _span(values: list[float]) -> str:
+def span(values: list[float]) -> str:
+    """The median, and the least and the most behind it."""
     if not values:
         return ""
     middle = statistics.median(values)

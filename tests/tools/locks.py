@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVER, TESTS, E2E, PROTOS, CATALOG = (
     ROOT / folder / "requirements.lock" for folder in ("server", "tests", "tests/e2e", "protos", "server/catalog_tools")
 )
+PEERS, SOAK = (ROOT / "tests/benchmarks" / folder / "requirements.lock" for folder in ("peers", "soak"))
 
 Pins = dict[str, str]
 """Version by normalised name."""
@@ -71,7 +72,7 @@ def differing(pins: Pins, others: Pins) -> Iterator[str]:
 def main() -> int:
     faults: list[tuple[Path, str]] = []
     locks: dict[Path, Pins] = {}
-    for path in (SERVER, TESTS, E2E, PROTOS, CATALOG):
+    for path in (SERVER, TESTS, E2E, PROTOS, CATALOG, PEERS, SOAK):
         locks[path], wrong = read(path.read_text())
         faults += [(path, fault) for fault in wrong]
 
@@ -80,7 +81,7 @@ def main() -> int:
     run = server["project"]["dependencies"] + server["dependency-groups"]["build"]
     run += client["project"]["dependencies"] + client["project"]["optional-dependencies"]["cli"]
     test = run + server["dependency-groups"]["test"] + server["dependency-groups"]["lint"]
-    others = [(path, inputs(path)) for path in (E2E, PROTOS, CATALOG)]
+    others = [(path, inputs(path)) for path in (E2E, PROTOS, CATALOG, PEERS, SOAK)]
     for path, wanted in (SERVER, run), (TESTS, test), *others:
         faults += [(path, fault) for fault in missing(wanted, locks[path])]
     faults += [(TESTS, f"{name} is in the server's lock only") for name in sorted(locks[SERVER].keys() - locks[TESTS])]
