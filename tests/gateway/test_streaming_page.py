@@ -59,7 +59,7 @@ async def answers(running: Gateway, command: list[str], tmp_path: Path) -> list[
     name = method.removeprefix("parley.v1.GatewayService/")
     call = getattr(running.stub, name)(Parse(text, REQUESTS[name]()))
     said = [event async for event in call] if name == "StreamChat" else [await call]
-    return [MessageToDict(one) for one in said]
+    return [MessageToDict(one, preserving_proto_field_name=True) for one in said]
 
 
 async def test_the_commands_show_what_the_page_says(running: Gateway, tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ async def test_the_commands_show_what_the_page_says(running: Gateway, tmp_path: 
     whole = await answers(running, begin, tmp_path)
     example = json.loads(blocks("json")[0])
     assert example["started"].keys() <= whole[0]["started"].keys()
-    begun, placeholder = whole[0]["started"]["responseId"], example["started"]["responseId"]
+    begun, placeholder = whole[0]["started"]["response_id"], example["started"]["response_id"]
     assert len(begun) == len(placeholder)
     resume, get, cancel = [[word.replace(placeholder, begun) for word in command] for command in others]
     rest = await answers(running, resume, tmp_path)
     assert rest == whole[2:]
-    assert "".join(event.get("partDelta", {}).get("text", "") for event in whole) == "one two three"
+    assert "".join(event.get("part_delta", {}).get("text", "") for event in whole) == "one two three"
     [found] = await answers(running, get, tmp_path)
     assert found["state"] == "STATE_SUCCEEDED"
     assert found["response"]["message"]["parts"][0]["text"] == "one two three"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+import structlog
 import uvloop
 
 from tests.fakes import FakeTimeLoop
@@ -52,3 +53,9 @@ def cluster() -> Iterator[ClusterOfThree]:
     servers = ClusterOfThree().start()
     yield servers
     servers.close()
+
+
+@pytest.fixture(autouse=True)
+def every_line_is_logged() -> None:
+    """Whatever a test before has told the log to leave out: what stores say of outages is looked at."""
+    structlog.reset_defaults()
