@@ -111,5 +111,8 @@ def responses(draw: st.DrawFn) -> v1.ChatResponse:
         response.route.provider, response.route.model = draw(words), draw(words)
         response.route.provider_response_id = draw(words)
     if draw(st.booleans()):
+        response.cache.status = draw(st.sampled_from(v1.CacheInfo.Status.values()))
+        response.cache.age_seconds, response.cache.key = draw(small), draw(words)
+    if draw(st.booleans()):
         response.create_time.seconds = draw(st.integers(0, 2**31))
     return response

@@ -234,6 +234,24 @@ def test_accepted(request_: v1.ChatRequest) -> None:
     assert validate.chat(request_) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({"mode": 9}, "response_cache.mode"),
+        ({"ttl": Duration()}, "response_cache.ttl"),
+        ({"ttl": Duration(seconds=-1)}, "response_cache.ttl"),
+        ({"namespace": "n" * 129}, "response_cache.namespace"),
+        ({"min_similarity": 1.1}, "response_cache.min_similarity"),
+        ({"min_similarity": float("nan")}, "response_cache.min_similarity"),
+    ],
+)
+def test_options_of_the_response_cache(options: dict[str, object], path: str) -> None:
+    cache = v1.ResponseCacheOptions(**options)  # type: ignore[arg-type]
+    assert [violation.field for violation in validate.chat(ask(response_cache=cache))] == [path]
+    whole = v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_REFRESH, namespace="n" * 128, min_similarity=0)
+    assert validate.chat(ask(response_cache=whole)) == []
+
+
 def test_metadata_limits_count_bytes() -> None:
     assert validate.chat(ask(metadata={"é" * 32: "é" * 256})) == []
     assert len(validate.chat(ask(metadata={"é" * 33: "é" * 257}))) == 2
@@ -255,6 +273,14 @@ def test_metadata_limits_count_bytes() -> None:
                 routing=v1.RoutingOptions(fallbacks=[v1.FallbackTarget(model="n", sampling=v1.SamplingOptions())]),
             ),
             "routing.fallbacks[0].sampling",
+        ),
+        (
+            v1.EmbedRequest(
+                model="m",
+                inputs=[v1.EmbedInput(text="x")],
+                response_cache=v1.ResponseCacheOptions(min_similarity=0.5),
+            ),
+            "response_cache.min_similarity",
         ),
         (v1.EmbedRequest(model="m", inputs=[v1.EmbedInput(text="x")], encoding=9), "encoding"),  # type: ignore[arg-type]
     ],

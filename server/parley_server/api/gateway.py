@@ -489,6 +489,7 @@ def features() -> Mapping[str, str]:
         "regions": "routing.regions, route.region",
         "max-cost": "routing.max_cost_nano_usd",
         "mid-stream-fallback": "routing.mid_stream_fallback and routing.continuation",
+        "response-cache": "response_cache, and metadata x-parley-cache",
         "idempotency-keys": "idempotency_key of requests, and metadata idempotency-key",
         "usage-updates": "options.usage_updates",
         "coalesce": "options.coalesce_interval",

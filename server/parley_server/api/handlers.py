@@ -1,4 +1,4 @@
-"""How services get onto a server of grpc.aio: by name, and not registered. See decisions/0028."""
+"""How services get onto a server of grpc.aio: by name, and not registered. See decisions/0034."""
 
 from __future__ import annotations
 

@@ -56,6 +56,14 @@ CASES: list[tuple[ChatArguments, v1.ChatRequest]] = [
         {"parallel_tool_calls": False, "tool_choice": Choice(mode=Choice.MODE_AUTO)},
         v1.ChatRequest(tool_choice=Choice(mode=Choice.MODE_AUTO, parallel_tool_calls=False)),
     ),
+    (
+        {"response_cache": "only_if_cached"},
+        v1.ChatRequest(response_cache=v1.ResponseCacheOptions(mode=v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED)),
+    ),
+    (
+        {"response_cache": v1.ResponseCacheOptions(namespace="n", min_similarity=0.9)},
+        v1.ChatRequest(response_cache=v1.ResponseCacheOptions(namespace="n", min_similarity=0.9)),
+    ),
     ({"reasoning": "xhigh"}, v1.ChatRequest(reasoning=v1.ReasoningOptions(effort=v1.REASONING_EFFORT_XHIGH))),
     (
         {"reasoning": v1.ReasoningOptions(budget_tokens=0)},

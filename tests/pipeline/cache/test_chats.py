@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -302,3 +303,24 @@ async def test_the_wish_for_near_hits_gets_a_note_where_there_is_no_index() -> N
     assert [(note.code, note.field) for note in ctx.warnings] == [
         ("UNSUPPORTED_PARAMETER", "response_cache.min_similarity")
     ]
+
+
+async def test_what_another_tenant_has_asked_cannot_be_told_from_the_time_that_a_lookup_takes() -> None:
+    there = Scene()
+    theirs, nobodys = (
+        [f"asked by a {number}" for number in range(400)],
+        [f"asked by 0 {number}" for number in range(400)],
+    )
+    for text in theirs:
+        await there.call(ask(text), there.context(tenant="a"))
+    only = mode("ONLY_IF_CACHED")
+    times: dict[str, list[int]] = {"theirs": [], "nobody's": []}
+    for pair in zip(theirs, nobodys, strict=True):
+        for name, text in zip(times, pair, strict=True):
+            request, ctx = ask(text, cache=only), there.context(tenant="b")
+            begun = time.perf_counter_ns()
+            with pytest.raises(CacheMiss):
+                await there.service(request, ctx)
+            times[name].append(time.perf_counter_ns() - begun)
+    middle = {name: sorted(some)[len(some) // 2] for name, some in times.items()}
+    assert 0.8 < middle["theirs"] / middle["nobody's"] < 1.25
