@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc_tools
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
+from written import settle
 
 ROOT = Path(__file__).resolve().parent
 INCLUDES = [ROOT, ROOT / "third_party", Path(grpc_tools.__file__).parent / "_proto"]
@@ -78,25 +79,8 @@ def _names(file: FileDescriptorProto) -> Iterator[str]:
 def main(source: Path, *, check: bool) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         wanted = generate(Path(scratch))
-    present = {
-        str(path.relative_to(source)): path.read_bytes()
-        for package in PACKAGES
-        for path in (source / package).glob("*.py*")
-        if path.is_file()
-    }
-    stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
-    if check:
-        for name in stale:
-            print(f"{source / name}: not what protos/ gives; run `make gen` and commit the result")
-        return bool(stale)
-    for name in stale:
-        if name in wanted:
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes(wanted[name])
-        else:
-            (source / name).unlink()
-    print(f"{source}: {len(wanted)} files, {len(stale)} changed")
-    return 0
+    present = [path for package in PACKAGES for path in (source / package).glob("*.py*")]
+    return settle(source, wanted, present, check=check)
 
 
 if __name__ == "__main__":

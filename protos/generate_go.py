@@ -17,6 +17,7 @@ from pathlib import Path
 
 from generate import INCLUDES, ROOT
 from grpc_tools import protoc
+from written import settle
 
 GO = ROOT.parent / "clients/go"
 MODULE = "github.com/parley-gateway/parley/clients/go"
@@ -43,18 +44,7 @@ def main(*, check: bool) -> int:
     package = GO / "parleyv1"
     with tempfile.TemporaryDirectory() as scratch:
         wanted = generate(Path(scratch))
-    present = {path.name: path.read_bytes() for path in package.glob("*.go")}
-    stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
-    for name in stale:
-        if check:
-            print(f"{package / name}: not what protos/ gives; run `make gen` and commit the result")
-        elif name in wanted:
-            (package / name).write_bytes(wanted[name])
-        else:
-            (package / name).unlink()
-    if not check:
-        print(f"{package}: {len(wanted)} files, {len(stale)} changed")
-    return int(check and bool(stale))
+    return settle(package, wanted, package.glob("*.go"), check=check)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from generate import INCLUDES, ROOT
 from grpc_tools import protoc
+from written import settle
 
 CLIENT = ROOT.parent / "clients/typescript"
 PLUGIN = CLIENT / "node_modules/.bin/protoc-gen-es"
@@ -50,20 +51,7 @@ def main(*, check: bool) -> int:
     subprocess.run(["npm", "ci", "--ignore-scripts", "--loglevel=error"], cwd=CLIENT, check=True)
     with tempfile.TemporaryDirectory() as scratch:
         wanted = generate(Path(scratch))
-    present = {str(path.relative_to(package)): path.read_bytes() for path in package.rglob("*.ts")}
-    stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
-    for name in stale:
-        path = package / name
-        if check:
-            print(f"{path}: not what protos/ gives; run `make gen` and commit the result")
-        elif name in wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(wanted[name])
-        else:
-            path.unlink()
-    if not check:
-        print(f"{package}: {len(wanted)} files, {len(stale)} changed")
-    return int(check and bool(stale))
+    return settle(package, wanted, package.rglob("*.ts"), check=check)
 
 
 if __name__ == "__main__":
