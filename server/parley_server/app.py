@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import structlog
@@ -20,7 +20,7 @@ import uvloop
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from parley.v1.gateway_service_pb2_grpc import add_GatewayServiceServicer_to_server
-from parley_server import __version__, caching, config, shelves, telemetry, vitals
+from parley_server import __version__, caching, shelves, telemetry, vitals
 from parley_server.api import health, reflection
 from parley_server.api.admin import AdminServer
 from parley_server.api.cache import CacheAdmin
@@ -28,13 +28,16 @@ from parley_server.api.calls import Calls
 from parley_server.api.gateway import GatewayServicer
 from parley_server.api.handlers import Handlers
 from parley_server.api.recordings import Recordings
-from parley_server.api.tls import Certificates
 from parley_server.assembly import Assembly
+from parley_server.call_log import log_call
 from parley_server.config import Config
-from parley_server.config_revision import carried, digest
+from parley_server.config_revision import carried, digest, secrets
 from parley_server.config_watch import Source
+from parley_server.core.context import Context
 from parley_server.core.gauges import Gauges
+from parley_server.core.scrub import hide
 from parley_server.hints import CircuitHints
+from parley_server.listening import bound, certificates, server_options
 from parley_server.questions import Questions
 from parley_server.reload import Reloader
 from parley_server.scrape import ScrapeServer
@@ -49,8 +52,6 @@ _MOMENT = 0.05
 _DESERTED_WITHIN = 1.0
 _LAST = 0.1
 
-Bound = TypeVar("Bound", int, ScrapeServer)
-
 log = structlog.get_logger("parley")
 
 
@@ -58,6 +59,7 @@ class Gateway:
     """A gateway: `start()`, then it serves on `port` until `stop()`."""
 
     def __init__(self, settings: Config) -> None:
+        hide(secrets(settings))
         self.settings = settings
         self.port = 0
         self.admin_port = 0
@@ -97,7 +99,7 @@ class Gateway:
         self._health = health.Health()
         self._admin: AdminServer | None = None
         self._scrapes: ScrapeServer | None = None
-        self._certificates = _certificates(settings.server)
+        self._certificates = certificates(settings.server)
         self._tasks: list[asyncio.Task[None]] = []
         self.gauges = Gauges()
         self.gauges.add("calls", lambda: len(self.calls))
@@ -176,6 +178,7 @@ class Gateway:
                 self._is_refused(False)
                 log.info("config_unchanged", revision=self._revision, digest=new)
                 return
+            hide(secrets(settings))
             begun = time.monotonic()
             fresh = await self._assembled(settings, new)
             if self._stopping:
@@ -190,6 +193,7 @@ class Gateway:
             servicer = self._servicer
             servicer.pipelines, servicer.models, servicer.info = fresh.pipelines, fresh.models, fresh.info
             servicer.max_stall = settings.streams.max_stall
+            servicer.over = self._when_over(settings)
             if self._certificates is not None and (tls := settings.server.tls) is not None:
                 self._certificates.replace(*tls.pem())
             if settings.log != self.settings.log:
@@ -298,9 +302,22 @@ class Gateway:
             begun = self.calls.begun
             await asyncio.sleep(_MOMENT)
 
+    def _when_over(self, settings: Config) -> Callable[[Context], None] | None:
+        """What is to be done with a call that is over; None: nothing."""
+        measures = self._telemetry.measures
+        if not settings.log.calls:
+            return None if measures is None else measures.call
+
+        def over(ctx: Context) -> None:
+            if measures is not None:
+                measures.call(ctx)
+            log_call(ctx)
+
+        return over
+
     def _listen(self) -> grpc.aio.Server:
         settings = self.settings.server
-        server = grpc.aio.server(options=_server_options(settings))
+        server = grpc.aio.server(options=server_options(settings))
         built = self._assembly
         self._servicer = GatewayServicer(
             built.pipelines,
@@ -308,7 +325,7 @@ class Gateway:
             built.info,
             self.calls,
             self.recordings,
-            over=None if self._telemetry.measures is None else self._telemetry.measures.call,
+            over=self._when_over(self.settings),
             max_stall=self.settings.streams.max_stall,
         )
         handlers: Any = Handlers(server)
@@ -317,18 +334,18 @@ class Gateway:
         if settings.reflection:
             reflection.add(handlers, [health.SERVICE, health.HEALTH_SERVICE])
         if self._certificates is None:
-            self.port = _bound(server.add_insecure_port, settings.address)
+            self.port = bound(server.add_insecure_port, settings.address)
         else:
             credentials = self._certificates.credentials()
-            self.port = _bound(lambda address: server.add_secure_port(address, credentials), settings.address)
+            self.port = bound(lambda address: server.add_secure_port(address, credentials), settings.address)
         if self.settings.admin.enabled:
             admin = self.settings.admin
             cache = CacheAdmin(caching.Cached(self.answers), asyncio.get_running_loop())
             self._admin = AdminServer(stalled_after=admin.stalled_after, stores=PURPOSES, cache=cache)
-            self.admin_port = _bound(self._admin.bind, admin.address)
+            self.admin_port = bound(self._admin.bind, admin.address)
         if self._telemetry.registry is not None and (address := self.settings.admin.metrics_address) is not None:
             registry = self._telemetry.registry
-            self._scrapes = _bound(lambda address: ScrapeServer(registry, address), address)
+            self._scrapes = bound(lambda address: ScrapeServer(registry, address), address)
             self.metrics_port = self._scrapes.port
         return server
 
@@ -337,48 +354,6 @@ class Gateway:
             admin.beat()
             admin.show_stores(self.stores.health.degraded)
             await asyncio.sleep(_BEAT)
-
-
-def _bound(bind: Callable[[str], Bound], address: str) -> Bound:
-    """What comes of binding `address`: a port, 0 if it cannot be had. Raises OSError in words that help."""
-    try:
-        bound = bind(address)
-    except (RuntimeError, OSError):
-        bound = None
-    if not bound:
-        raise OSError(f"cannot listen on {address}: is another process using it?")
-    return bound
-
-
-def _certificates(settings: config.Server) -> Certificates | None:
-    """What the port shows; None if it speaks in clear."""
-    return None if settings.tls is None else Certificates(*settings.tls.pem())
-
-
-def _server_options(settings: config.Server) -> list[tuple[str, int]]:
-    """Channel options. `maximum_concurrent_rpcs` is not among them: it would reject health checks as well."""
-    return [
-        ("grpc.so_reuseport", 0),  # a second server on this port is a mistake, not half of the calls
-        ("grpc.enable_channelz", 1),
-        ("grpc.max_receive_message_length", settings.max_request_bytes),
-        ("grpc.max_send_message_length", settings.max_response_bytes),
-        *_ages(settings),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.ping_timeout_ms", 20_000),  # without it a hung peer is noticed after a minute only
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # both names: which one counts differs by version
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ]
-
-
-def _ages(settings: config.Server) -> list[tuple[str, int]]:
-    """When connections end, so that clients behind balancers that see no calls spread over new gateways."""
-    ages = [
-        ("grpc.max_connection_age_ms", settings.max_connection_age),
-        ("grpc.max_connection_age_grace_ms", settings.max_connection_age_grace),
-    ]
-    return [(name, int(seconds * 1000)) for name, seconds in ages if seconds]
 
 
 def serve(settings: Config, source: Source) -> None:

@@ -248,6 +248,7 @@ class Log(Section):
         "info", description="Least severe level that is written."
     )
     format: Literal["console", "json"] = Field("console", description="For people or for machines.")
+    calls: bool = Field(False, description="Write a line for each call: how it ended, who answered, tokens and cost.")
 
 
 def _file(value: object, info: ValidationInfo) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -69,6 +69,27 @@ def digest(config: BaseModel | Mapping[str, BaseModel]) -> str:
     Two gateways whose configurations have the same digest are set up alike, whatever their files look like.
     """
     return _sha256(json.dumps(_plain(config), sort_keys=True, default=str))
+
+
+def secrets(value: Any) -> Iterator[str]:
+    """The texts of all secrets in a configuration."""
+    match value:
+        case Secret():
+            yield value.reveal()
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from secrets(getattr(value, name))
+        case Mapping():
+            for item in value.values():
+                yield from secrets(item)
+        case str() | bytes():
+            return
+        case Collection():
+            for item in value:
+                yield from secrets(item)
+        case _ if dataclasses.is_dataclass(value):
+            for field in dataclasses.fields(value):
+                yield from secrets(getattr(value, field.name))
 
 
 def _plain(value: Any) -> Any:

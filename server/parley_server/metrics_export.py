@@ -4,7 +4,7 @@ What is looked up is read on the event loop, which owns it, though exporters run
 is blocked there is nothing to tell. What is counted as it happens is read wherever it is asked for.
 
 Histograms are added to what the SDK has collected, since it has no instrument for those that are kept elsewhere; why
-they are is told in decisions/0030.
+they are is told in decisions/0035.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where Prometheus finds the metrics: HTTP on a port and a thread of their own.
 
-The admin port speaks gRPC, which no scraper does; see decisions/0030. It answers while the event loop is blocked, with
+The admin port speaks gRPC, which no scraper does; see decisions/0035. It answers while the event loop is blocked, with
 what is counted; only what would have to be looked up there is left out.
 """
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, Literal, Protocol, TextIO
 
 import structlog
+from opentelemetry.context import Context as TraceContext
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetrics
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpMetrics
@@ -25,15 +26,18 @@ from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import Tracer
+from opentelemetry.trace import Tracer, format_span_id, format_trace_id, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from parley_server import __version__, metrics_export
+from parley_server.core.context import current
 from parley_server.core.gauges import Gauges
 from parley_server.core.scrub import scrub
 from parley_server.measures import Measures
 
 _SCOPE = "parley"
+_W3C = TraceContextTextMapPropagator()
 _STOP = 1.0  # seconds for the exporting thread to notice that its time is up
 _LIBRARIES = ("grpc", "asyncio", "opentelemetry", "urllib3")  # loud below WARNING, and not about us
 
@@ -167,9 +171,13 @@ def log_to_stderr(level: str, format: Literal["console", "json"]) -> None:
 
 
 def log_to(stream: TextIO, level: str, format: Literal["console", "json"]) -> None:
-    """One line per event: for people, or one JSON object each. Whatever looks like a credential is taken out."""
+    """One line per event: for people, or one JSON object each. Lines of a call have its request and trace IDs.
+
+    Whatever looks like a credential is taken out, and so are the secrets of the configuration.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _say_whose,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -203,6 +211,21 @@ def log_to(stream: TextIO, level: str, format: Literal["console", "json"]) -> No
     root.setLevel(level.upper())
     for name in _LIBRARIES:
         logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+
+
+def _say_whose(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the call that a line is written for, and its trace: the caller's own where this gateway traces nothing."""
+    ctx = current()
+    if ctx is None:
+        return event
+    event.setdefault("request_id", ctx.request_id)
+    span = get_current_span(ctx.trace if ctx.trace is not None else TraceContext()).get_span_context()
+    if not span.is_valid:
+        span = get_current_span(_W3C.extract(ctx.headers, TraceContext())).get_span_context()
+    if span.is_valid:
+        event.setdefault("trace_id", format_trace_id(span.trace_id))
+        event.setdefault("span_id", format_span_id(span.span_id))
+    return event
 
 
 def _scrub_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -80,8 +80,8 @@ MEASURES = (
     Measure("layers-unary", "added by the layers of reliability to a Chat (floor: without them), CPU", "µs", 60.0),
     Measure("layers-route", "added to that by a route over two targets and a race between them, CPU", "µs"),
     Measure("layers-stream", "added by the layers to an upstream event (floor: without them), CPU", "µs", 1.0),
-    Measure("metrics-unary", "added by metrics to a Chat (floor: without them), CPU", "µs", 15.0),
-    Measure("metrics-stream", "added by metrics to an upstream event (floor: without them), CPU", "µs", 0.3),
+    Measure("metrics-unary", "added by metrics to a Chat (floor: without them), CPU", "µs", 30.0),
+    Measure("metrics-stream", "added by metrics to an upstream event (floor: without them), CPU", "µs", 1.0),
     Measure("cache-memory", "Chat from memory, CPU a request (floor: gRPC alone)", "µs", 1.4, 1.15, is_ratio=True),
     Measure("cache-redis", "Chat from Redis, CPU a request (floor: gRPC alone)", "µs", 2.0, 1.35, is_ratio=True),
     Measure(

@@ -141,7 +141,7 @@ def test_every_problem_is_told_at_once_with_its_path_and_what_was_probably_meant
 
 def test_a_key_like_no_other_gets_the_list_of_keys() -> None:
     (problem,) = problems("log: {zzz: 1}")
-    assert problem == "log.zzz: unknown key; known keys: format, level"
+    assert problem == "log.zzz: unknown key; known keys: calls, format, level"
 
 
 @pytest.mark.parametrize(

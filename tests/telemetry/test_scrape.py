@@ -60,10 +60,12 @@ class Scene:
         ]
 
     async def shows(self, name: str, value: float, **labels: str) -> None:
-        """Wait for what is looked up, which one scrape may have from the one before."""
+        """Wait until samples come to `value`. What is looked up, one scrape may have from the one before; a call is
+        over only a moment after its caller has the answer.
+        """
         async with asyncio.timeout(10):
             while True:
-                if [value] == [found for _, found in await self.values(name, **labels)]:
+                if value == sum(found for _, found in await self.values(name, **labels)):
                     return
                 await asyncio.sleep(0.02)
 
@@ -128,6 +130,7 @@ async def happen(scene: Scene) -> None:
     busy = [asyncio.ensure_future(scene.call(ask("mock/slow", text))) for text in ("a", "b")]
     await scene.shows("parley_upstream_active_attempts", 1, gen_ai_request_model="slow")
     assert await asyncio.gather(*busy) == ["OK", "OK"]
+    await scene.shows("rpc_server_call_duration_seconds_count", 30)
 
 
 async def test_calls_and_attempts_are_counted(scene: Scene) -> None:

@@ -32,7 +32,7 @@ from parley_server.api.models import Models
 from parley_server.api.recordings import Ended, Events, Recordings
 from parley_server.api.stream import EventWriter, coalesced
 from parley_server.core.callers import Callers, bearer, digest
-from parley_server.core.context import Clock, Context, Operation
+from parley_server.core.context import Clock, Context, Operation, begin
 from parley_server.core.errors import (
     DeadlineExceeded,
     GatewayError,
@@ -264,6 +264,7 @@ class GatewayServicer(GatewayServiceServicer):
             priority=priority,
             headers=headers,
         )
+        begin(ctx)
         if (over := self.over) is not None:
             context.add_done_callback(lambda _: over(ctx))  # type: ignore[arg-type]  # the stubs want a client's call
         return ctx
@@ -274,6 +275,7 @@ class GatewayServicer(GatewayServiceServicer):
             self.pipelines.callers.identify(ctx)
 
     def _accept(self, request: AnyRequest, ctx: Context) -> None:
+        ctx.model = request.model
         if not request.unsupported_policy:
             request.unsupported_policy = self.pipelines.default_policy
         if ctx.idempotency_key and request.idempotency_key != ctx.idempotency_key:

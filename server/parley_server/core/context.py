@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,7 +55,7 @@ class AttemptBudget:
         return self.left > self.reserved
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Context:
     """One call. `deadline`, `received` and `first_output` are readings of `clock`; `received_at` is Unix time."""
 
@@ -76,6 +78,8 @@ class Context:
     """Who makes the call, for what belongs to one caller only; empty while nothing authenticates callers."""
     tenant: str = ""
     """Whose data caches may share: callers of one tenant may be given each other's answers, others never."""
+    model: str = ""
+    """Model as the caller named it; empty where no model is asked."""
     idempotency_key: str = ""
     """The one given as metadata; at the edge it becomes that of the request."""
     cache_mode: str = ""
@@ -128,3 +132,17 @@ class Context:
     def remaining(self) -> float | None:
         """Seconds until the deadline (0 or less: it has passed); None without one."""
         return None if self.deadline is None else self.deadline - self.clock()
+
+
+_CURRENT: ContextVar[weakref.ref[Context] | None] = ContextVar("parley_call", default=None)
+
+
+def begin(ctx: Context) -> None:
+    """From here on the current task, and those that it starts, work for this call: its log lines say so."""
+    _CURRENT.set(weakref.ref(ctx))
+
+
+def current() -> Context | None:
+    """The call that the current task works for; None if for none, or for one that is over."""
+    call = _CURRENT.get()
+    return None if call is None else call()

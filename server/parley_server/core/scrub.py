@@ -1,10 +1,15 @@
-"""Takes whatever looks like a credential out of a text before others see it."""
+"""Takes credentials out of a text before others see it: whatever looks like one, and those that are known.
+
+What is known is known to the whole process, as its log is of the whole process.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _HIDDEN = "[redacted]"
+_SHORTEST = 8  # characters of a secret that is known: shorter ones stand in texts that mean something else
 
 _SECRETS = re.compile(
     r"""
@@ -29,9 +34,35 @@ _SECRETS = re.compile(
 )
 
 
+class _Known:
+    """Secrets of configurations, whatever they look like."""
+
+    def __init__(self) -> None:
+        self._texts: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, texts: Iterable[str]) -> None:
+        fresh = {text for text in texts if len(text) >= _SHORTEST} - self._texts
+        if fresh:
+            self._texts |= fresh
+            longest_first = sorted(self._texts, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def hidden(self, text: str) -> str:
+        return text if self._pattern is None else self._pattern.sub(_HIDDEN, text)
+
+
+_KNOWN = _Known()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """From now on `scrub` takes these out wherever they stand, except those of less than 8 characters."""
+    _KNOWN.add(secrets)
+
+
 def scrub(text: str) -> str:
     """`text` with every credential replaced by "[redacted]"; the word that introduces one (`Bearer`, `?key=`) stays."""
-    return _SECRETS.sub(_hide, text)
+    return _SECRETS.sub(_hide, _KNOWN.hidden(text))
 
 
 def _hide(found: re.Match[str]) -> str:
