@@ -47,7 +47,8 @@ async def shelf(request: pytest.FixtureRequest) -> AsyncIterator[Shelf]:
         url = request.getfixturevalue(request.param).url
         text = f"redis: {{url: '{url}', prefix: 'test-{uuid.uuid4().hex}:', slow: 5, timeout: 5, connect_timeout: 5}}"
     mine, theirs = (shelves.build(load(text, {})) for _ in range(2))
-    await asyncio.gather(mine.start(), theirs.start())
+    for stores in (mine, theirs):
+        await stores.start()
     yield Shelf(mine.groups("cache"), theirs.groups("cache"), 0.02, lambda units: asyncio.sleep(0.02 * units))
     assert not mine.health.failures
     assert not theirs.health.failures

@@ -335,7 +335,9 @@ type ResponseCacheOptions struct {
 	Ttl *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// Requests in different namespaces share nothing; at most 128 characters. Tenants share nothing whatever it says.
 	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// Accept the answer to a question that is at least this similar, 0 to 1; unset: to the same only. Chats only.
+	// Accept the answer to a question that is at least this similar, 0 to 1: one whose last turn asks the same in other
+	// words, everything else being equal. Unset: as the gateway is configured for the model, and to the same question only
+	// unless it says so. 1: to the same only, give or take its spelling. Chats only.
 	MinSimilarity *float64 `protobuf:"fixed64,4,opt,name=min_similarity,json=minSimilarity,proto3,oneof" json:"min_similarity,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -158,7 +158,10 @@ class ResponseCacheOptions(_message.Message):
     namespace: _builtins.str
     """Requests in different namespaces share nothing; at most 128 characters. Tenants share nothing whatever it says."""
     min_similarity: _builtins.float
-    """Accept the answer to a question that is at least this similar, 0 to 1; unset: to the same only. Chats only."""
+    """Accept the answer to a question that is at least this similar, 0 to 1: one whose last turn asks the same in other
+    words, everything else being equal. Unset: as the gateway is configured for the model, and to the same question only
+    unless it says so. 1: to the same only, give or take its spelling. Chats only.
+    """
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """Lifetime of what is written now, above 0; at most what the gateway allows, by default a week."""

@@ -146,7 +146,9 @@ export type ResponseCacheOptions = Message<"parley.v1.ResponseCacheOptions"> & {
   namespace: string;
 
   /**
-   * Accept the answer to a question that is at least this similar, 0 to 1; unset: to the same only. Chats only.
+   * Accept the answer to a question that is at least this similar, 0 to 1: one whose last turn asks the same in other
+   * words, everything else being equal. Unset: as the gateway is configured for the model, and to the same question only
+   * unless it says so. 1: to the same only, give or take its spelling. Chats only.
    *
    * @generated from field: optional double min_similarity = 4;
    */
