@@ -11,6 +11,7 @@ VENV_GEN   ?= .venv-gen
 VENV_CATALOG ?= .venv-catalog
 VENV_SOAK  ?= .venv-soak
 VENV_PEERS := .venv-peers
+VENV_DEPLOY ?= .venv-deploy
 ARGS       ?=#  passed on to the command that the target runs
 WORKERS    ?= 2#  processes of `make test`
 RECORDINGS ?= $(PARLEY_RECORDINGS)#  folder of recorded provider exchanges
@@ -22,11 +23,12 @@ endif
 PEERS   := tests/benchmarks/peers
 BIN     := $(VENV)/bin
 GEN_BIN := $(VENV_GEN)/bin
+DEPLOY_BIN := $(VENV_DEPLOY)/bin
 PROJECTS := pyproject.toml clients/python/pyproject.toml
 
 # ---------------------------------------------------------------------------------------------------------- everyday
 
-.PHONY: help run test clients-test check gen catalog format coverage bench conformance e2e lock clean
+.PHONY: help run test clients-test check gen catalog format coverage bench conformance e2e deploy-check lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -75,8 +77,11 @@ conformance: $(VENV)/.ready-tests ## Replay recorded provider exchanges: make co
 e2e: $(VENV)/.ready-e2e ## Run the gateway in front of a real inference server
 	@$(BIN)/python -m pytest tests/e2e -m e2e $(ARGS)
 
+deploy-check: $(VENV)/.ready-tests $(VENV_DEPLOY)/.ready ## Check the manifests, and run the image's own command without an engine
+	@PATH="$(abspath $(DEPLOY_BIN)):$$PATH" $(BIN)/python -m pytest tests/deploy -m deploy $(ARGS)
+
 clean: ## Remove environments, caches and build results
-	rm -rf $(VENV) $(VENV_GEN) $(VENV_CATALOG) $(VENV_SOAK) $(VENV_PEERS) $(PEERS)/node_modules build dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV_GEN) $(VENV_CATALOG) $(VENV_DEPLOY) $(VENV_SOAK) $(VENV_PEERS) $(PEERS)/node_modules build dist clients/python/dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find server clients/python protos tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------------------------------------- checks
@@ -147,6 +152,13 @@ lock: $(VENV_GEN)/.ready ## Compile the lock files from the requirements
 		echo "==> tests/benchmarks/$$folder/requirements.lock"; \
 		$(COMPILE) tests/benchmarks/$$folder/requirements.in --output-file tests/benchmarks/$$folder/requirements.lock || exit 1; \
 	done
+	@echo "==> deploy/requirements.lock"
+	@$(COMPILE) $(PROJECTS) --extra aws --extra google --extra azure --extra redis --extra encryption \
+		--constraint tests/requirements.lock --output-file deploy/requirements.lock
+	@echo "==> deploy/build.lock"
+	@$(COMPILE) --group pyproject.toml:build --constraint server/requirements.lock --output-file deploy/build.lock
+	@echo "==> tests/deploy/requirements.lock"
+	@$(COMPILE) tests/deploy/requirements.in --output-file tests/deploy/requirements.lock
 	@echo "==> protos/requirements.lock"
 	@$(COMPILE) protos/requirements.in --output-file protos/requirements.lock
 	@echo "==> server/catalog_tools/requirements.lock"
@@ -204,6 +216,9 @@ $(VENV_SOAK)/bin/python:
 $(VENV_PEERS)/bin/python:
 	$(call make-environment,$(VENV_PEERS))
 
+$(DEPLOY_BIN)/python:
+	$(call make-environment,$(VENV_DEPLOY))
+
 $(VENV)/.ready-server: server/requirements.lock $(PROJECTS) | $(BIN)/python
 	$(call install,$(VENV),server/requirements.lock)
 	$(install-projects)
@@ -242,4 +257,8 @@ $(PEERS)/node_modules/.ready: $(PEERS)/package-lock.json
 	@echo "==> Installing $< into $(PEERS)/node_modules"
 	@cd $(PEERS) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error || { \
 		echo "Could not install $<. Is the package registry reachable?"; exit 2; }
+	@touch $@
+
+$(VENV_DEPLOY)/.ready: tests/deploy/requirements.lock | $(DEPLOY_BIN)/python
+	$(call install,$(VENV_DEPLOY),tests/deploy/requirements.lock)
 	@touch $@

@@ -15,10 +15,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER, TESTS, E2E, PROTOS, CATALOG = (
-    ROOT / folder / "requirements.lock" for folder in ("server", "tests", "tests/e2e", "protos", "server/catalog_tools")
+SERVER, TESTS, E2E, PROTOS, CATALOG, IMAGE, DEPLOY = (
+    ROOT / folder / "requirements.lock"
+    for folder in ("server", "tests", "tests/e2e", "protos", "server/catalog_tools", "deploy", "tests/deploy")
 )
 PEERS, SOAK = (ROOT / "tests/benchmarks" / folder / "requirements.lock" for folder in ("peers", "soak"))
+BUILD = ROOT / "deploy" / "build.lock"
+IMAGE_EXTRAS = ("aws", "google", "azure", "redis", "encryption")
 
 Pins = dict[str, str]
 """Version by normalised name."""
@@ -63,16 +66,16 @@ def missing(wanted: list[str], pins: Mapping[str, str]) -> Iterator[str]:
 
 
 def differing(pins: Pins, others: Pins) -> Iterator[str]:
-    """Packages of two locks for one environment that have two versions."""
+    """Packages that are not at the version that the tests' or the server's lock has."""
     for name in sorted(pins.keys() & others.keys()):
         if pins[name] != others[name]:
-            yield f"{name} is {pins[name]} here and {others[name]} in a lock for the same environment"
+            yield f"{name} is {pins[name]} here and {others[name]} in the lock of the tests"
 
 
 def main() -> int:
     faults: list[tuple[Path, str]] = []
     locks: dict[Path, Pins] = {}
-    for path in (SERVER, TESTS, E2E, PROTOS, CATALOG, PEERS, SOAK):
+    for path in (SERVER, TESTS, E2E, PROTOS, CATALOG, PEERS, SOAK, IMAGE, DEPLOY, BUILD):
         locks[path], wrong = read(path.read_text())
         faults += [(path, fault) for fault in wrong]
 
@@ -81,12 +84,17 @@ def main() -> int:
     run = server["project"]["dependencies"] + server["dependency-groups"]["build"]
     run += client["project"]["dependencies"] + client["project"]["optional-dependencies"]["cli"]
     test = run + server["dependency-groups"]["test"] + server["dependency-groups"]["lint"]
-    others = [(path, inputs(path)) for path in (E2E, PROTOS, CATALOG, PEERS, SOAK)]
-    for path, wanted in (SERVER, run), (TESTS, test), *others:
+    extras = server["project"]["optional-dependencies"]
+    image = server["project"]["dependencies"] + client["project"]["dependencies"]
+    image += [requirement for extra in IMAGE_EXTRAS for requirement in extras[extra]]
+    build = server["dependency-groups"]["build"]
+    others = [(path, inputs(path)) for path in (E2E, PROTOS, CATALOG, PEERS, SOAK, DEPLOY)]
+    for path, wanted in (SERVER, run), (TESTS, test), (IMAGE, image), (BUILD, build), *others:
         faults += [(path, fault) for fault in missing(wanted, locks[path])]
     faults += [(TESTS, f"{name} is in the server's lock only") for name in sorted(locks[SERVER].keys() - locks[TESTS])]
     faults += [(TESTS, fault) for fault in differing(locks[TESTS], locks[SERVER])]
-    faults += [(E2E, fault) for fault in differing(locks[E2E], locks[TESTS])]
+    for path in (E2E, IMAGE, BUILD):  # what the image runs is what was tested
+        faults += [(path, fault) for fault in differing(locks[path], locks[TESTS])]
 
     for path, fault in faults:
         print(f"{path.relative_to(ROOT)}: {fault}")
