@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -220,3 +223,17 @@ async def test_a_folder_that_cannot_be_made_ends_the_start(tmp_path: Path) -> No
     with pytest.raises(OSError, match="cannot be made"):
         async with stores(tmp_path / "file" / "folder" / "parley.db"):
             pass
+
+
+def test_many_open_a_fresh_file_at_once(tmp_path: Path) -> None:
+    start = threading.Barrier(8)
+
+    def open_it(path: Path) -> str:
+        start.wait()
+        with contextlib.closing(open_connection(path)) as db:
+            [(mode,)] = db.execute("pragma journal_mode").fetchall()
+            return str(mode)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            assert set(pool.map(open_it, [tmp_path / f"{number}.db"] * 8)) == {"wal"}

@@ -100,13 +100,27 @@ def open_connection(path: Path) -> sqlite3.Connection:
     """A connection with the settings that all of them have. Transactions are begun by hand."""
     db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     try:
-        db.execute("pragma journal_mode = wal")  # readers and the writer do not wait for each other
+        _write_ahead(db)
         db.execute("pragma synchronous = normal")  # a power cut may lose the last moments, and breaks nothing
         db.execute("pragma temp_store = memory")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Readers and the writer do not wait for each other. Only the first to open a file changes it, and whoever comes
+    meanwhile is told that it is locked, at once: SQLite's own patience does not hold for this."""
+    latest = time.monotonic() + _BUSY
+    while True:
+        try:
+            db.execute("pragma journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > latest:
+                raise
+        time.sleep(0.01)
 
 
 def _in_one(db: sqlite3.Connection, batch: Sequence[tuple[Work, asyncio.Future[Any]]], first: Work) -> list[Any]:
