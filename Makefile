@@ -52,6 +52,7 @@ gen: $(VENV_GEN)/.ready $(VENV)/.ready-tests ## Write what is generated: the stu
 	@$(BIN)/python -m tests.tools.reference
 	@$(GEN_BIN)/python protos/reference.py
 	@$(BIN)/python -m tests.tools.metrics
+	@$(BIN)/python -m tests.tools.dashboards
 	@$(GEN_BIN)/python protos/generate_go.py
 	@$(GEN_BIN)/python protos/generate_typescript.py
 
@@ -115,6 +116,7 @@ check-generated: $(VENV_GEN)/.ready $(VENV)/.ready-tests
 	@$(BIN)/python -m tests.tools.reference --check
 	@$(GEN_BIN)/python protos/reference.py --check
 	@$(BIN)/python -m tests.tools.metrics --check
+	@$(BIN)/python -m tests.tools.dashboards --check
 	$(call check-stubs,go,go)
 	$(call check-stubs,npm,typescript)
 
