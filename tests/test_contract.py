@@ -43,7 +43,7 @@ REQUESTS = (
 BY_LAYERS = {
     "ChatRequest.model": "providers/registry.py",
     "ChatRequest.metadata": "pipeline/trace.py",
-    "ChatRequest.unsupported_policy": "api/gateway.py",
+    "ChatRequest.unsupported_policy": "api/incoming.py",
     "ChatRequest.include_provider_response": "providers/endpoint.py",
     "ChatRequest.idempotency_key": "pipeline/shared/__init__.py",
     "ChatRequest.response_cache": "pipeline/cache/layer.py",
@@ -82,7 +82,7 @@ BY_LAYERS = {
     "EmbedRequest.encoding": "providers/endpoint.py",
     "EmbedRequest.metadata": "pipeline/trace.py",
     "EmbedRequest.idempotency_key": "pipeline/shared/__init__.py",
-    "EmbedRequest.unsupported_policy": "api/gateway.py",
+    "EmbedRequest.unsupported_policy": "api/incoming.py",
     "ListModelsRequest.page_size": "api/models.py",
     "ListModelsRequest.page_token": "api/models.py",
     "ListModelsRequest.provider": "api/models.py",

@@ -16,8 +16,8 @@ from dataclasses import replace
 from parley import v1
 from parley_server import __version__, caching, semconv
 from parley_server.api import validate
-from parley_server.api.contract import schema_digest
-from parley_server.api.gateway import Pipelines, features
+from parley_server.api.contract import features, schema_digest
+from parley_server.api.gateway import Pipelines
 from parley_server.api.models import Models
 from parley_server.catalog import Catalog
 from parley_server.config import Config

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -18,45 +18,31 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from parley import v1
 from parley.v1.gateway_service_pb2_grpc import GatewayServiceServicer
 from parley_server import semconv
-from parley_server.api import status, validate
+from parley_server.api import incoming, status, validate
 from parley_server.api.calls import Calls
 from parley_server.api.checks import seconds
 from parley_server.api.models import Models
 from parley_server.api.recordings import Ended, Events, Recordings
 from parley_server.api.stream import EventWriter, coalesced
-from parley_server.core.callers import Callers, bearer, digest
-from parley_server.core.context import Clock, Context, Operation, begin
+from parley_server.core.callers import Callers
+from parley_server.core.context import Clock, Context, Operation
 from parley_server.core.errors import (
     DeadlineExceeded,
     GatewayError,
-    InvalidRequest,
     ShuttingDown,
     SlowConsumer,
     StateUnavailable,
-    Violation,
 )
 from parley_server.core.ids import new_id
 from parley_server.core.reply import Batch, Final, Reply
 from parley_server.core.service import AnyRequest, Service
 from parley_server.core.verdict import CANCELLED, Verdict, verdict
 
-_HIGHEST_PRIORITY, _USUAL_PRIORITY = 9, 5  # of x-parley-priority
-_CACHE_MODES = {
-    "bypass": v1.ResponseCacheOptions.MODE_BYPASS,
-    "read-write": v1.ResponseCacheOptions.MODE_READ_WRITE,
-    "read-only": v1.ResponseCacheOptions.MODE_READ_ONLY,
-    "refresh": v1.ResponseCacheOptions.MODE_REFRESH,
-    "only-if-cached": v1.ResponseCacheOptions.MODE_ONLY_IF_CACHED,
-}
-"""What metadata x-parley-cache may ask for."""
-_TRACE_HEADERS = frozenset(("traceparent", "tracestate", "baggage"))
 _HEARTBEAT = 15.0
 log = structlog.get_logger("parley.calls")
 
@@ -107,11 +93,11 @@ class GatewayServicer(GatewayServiceServicer):
                 context.write, max(1.0, interval), self.max_stall, functools.partial(_announce, ctx, context)
             )
             try:
-                self._check_stream(request)
+                incoming.check_stream(request)
                 if options.resumable or request.HasField("resume"):
                     await self._resumable(request, writer, ctx)
                     return
-                self._accept(request.request, ctx)
+                incoming.accept(request.request, ctx, self.pipelines.default_policy)
                 async with await self._begin(request, ctx) as reply:
                     try:
                         # Reads are bounded further in, writes here, unless gRPC cancels the call when it is due.
@@ -141,7 +127,7 @@ class GatewayServicer(GatewayServiceServicer):
         with self.calls.track(context):
             try:
                 self._identify(ctx)
-                _check(validate.response_id(request.response_id))
+                incoming.check(validate.response_id(request.response_id))
                 return await self.recordings.get(ctx.caller, request.response_id)
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
@@ -153,7 +139,7 @@ class GatewayServicer(GatewayServiceServicer):
         with self.calls.track(context):
             try:
                 self._identify(ctx)
-                _check(validate.response_id(request.response_id))
+                incoming.check(validate.response_id(request.response_id))
                 return await self.recordings.cancel(ctx.caller, request.response_id)
             except (Exception, asyncio.CancelledError) as error:
                 await self._refuse(error, ctx, context)
@@ -174,7 +160,7 @@ class GatewayServicer(GatewayServiceServicer):
         """The whole answer of `service`, with what only the edge knows of it."""
         with self.calls.track(context):
             try:
-                self._accept(request, ctx)
+                incoming.accept(request, ctx, self.pipelines.default_policy)
                 async with await service(request, ctx) as reply:
                     response = await reply.response()
                     self._sign(response, ctx)
@@ -217,54 +203,8 @@ class GatewayServicer(GatewayServiceServicer):
             await self._refuse(error, ctx, context)
 
     def _context(self, operation: Operation, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Context:
-        now = self.clock()
-        left = context.time_remaining()
-        headers: dict[str, str] = {}
-        request_id = idempotency_key = cache_mode = key_shown = other_key = ""
-        priority = 0
-        for key, value in context.invocation_metadata() or ():
-            if (
-                key == "x-request-id"
-                and isinstance(value, str)
-                and len(value) <= 128
-                and value.isascii()
-                and value.isprintable()
-            ):
-                request_id = value
-                context.set_trailing_metadata((("x-request-id", value),))  # back to who gave it; see decisions/0001
-            elif key in _TRACE_HEADERS and isinstance(value, str):
-                headers[key] = value
-            elif key == "idempotency-key" and isinstance(value, str):
-                idempotency_key = value
-            elif key == "authorization" and isinstance(value, str):
-                key_shown = bearer(value)
-            elif key == "x-api-key" and isinstance(value, str):
-                other_key = value.strip()
-            elif key == "x-parley-cache":
-                cache_mode = str(value)
-            elif key == "x-parley-priority" and isinstance(value, str) and value.isdecimal():
-                priority = min(int(value[:2]), _HIGHEST_PRIORITY) - _USUAL_PRIORITY
-        key_shown = key_shown or other_key
-        new_id = self.make_id()
-        ctx = Context(
-            operation=operation,
-            streaming=method == "StreamChat",
-            request_id=request_id or f"req_{new_id}",
-            response_id=f"resp_{new_id}",
-            clock=self.clock,
-            received=now,
-            received_at=self.wall(),
-            deadline=None if left is None else now + left,
-            cancelled_when_due=left is not None,
-            method=method,
-            peer=context.peer,
-            key=digest(key_shown) if key_shown and self.pipelines.callers is not None else b"",
-            idempotency_key=idempotency_key,
-            cache_mode=cache_mode,
-            priority=priority,
-            headers=headers,
-        )
-        begin(ctx)
+        new_id, knows_keys = self.make_id(), self.pipelines.callers is not None
+        ctx = incoming.begun(operation, method, context, self.clock, self.wall(), new_id, knows_keys=knows_keys)
         if (over := self.over) is not None:
             context.add_done_callback(lambda _: over(ctx))  # type: ignore[arg-type]  # the stubs want a client's call
         return ctx
@@ -273,43 +213,6 @@ class GatewayServicer(GatewayServiceServicer):
         """Find out who calls, where no stack of layers does."""
         if self.pipelines.callers is not None:
             self.pipelines.callers.identify(ctx)
-
-    def _accept(self, request: AnyRequest, ctx: Context) -> None:
-        ctx.model = request.model
-        if not request.unsupported_policy:
-            request.unsupported_policy = self.pipelines.default_policy
-        if ctx.idempotency_key and request.idempotency_key != ctx.idempotency_key:
-            if request.idempotency_key:
-                field = "request.idempotency_key" if ctx.streaming else "idempotency_key"
-                _check([Violation(field, "is not what the metadata idempotency-key says", "INVALID")])
-            request.idempotency_key = ctx.idempotency_key
-        if ctx.cache_mode:
-            if ctx.cache_mode not in _CACHE_MODES:
-                description = f"{ctx.cache_mode[:32]!r} is none of {', '.join(_CACHE_MODES)}"
-                _check([Violation("x-parley-cache", description, "INVALID")])
-            if not isinstance(request, v1.RerankRequest):
-                request.response_cache.mode = _CACHE_MODES[ctx.cache_mode]
-        if ctx.streaming and isinstance(request, v1.ChatRequest) and request.include_provider_response:
-            _warn(
-                ctx, "UNSUPPORTED_PARAMETER", "a stream has no one provider body to return", "include_provider_response"
-            )
-        for unknown in _unknown_fields(request):
-            _warn(
-                ctx,
-                "UNKNOWN_FIELD",
-                f"this server does not know field number {unknown} of the request and ignored it",
-                "",
-            )
-
-    @staticmethod
-    def _check_stream(request: v1.StreamChatRequest) -> None:
-        violations = validate.stream_options(request.options)
-        match request.WhichOneof("start"):
-            case "resume":
-                violations += validate.resume(request)
-            case None:
-                violations.append(Violation("request", "is required", "INVALID"))
-        _check(violations)
 
     async def _resumable(self, request: v1.StreamChatRequest, writer: EventWriter, ctx: Context) -> None:
         """Begin a recording, or go on with one, and follow it. It does not end with this call."""
@@ -322,7 +225,7 @@ class GatewayServicer(GatewayServiceServicer):
                 ctx.response_id = response_id
         else:
             self.recordings.check()
-            self._accept(request.request, ctx)
+            incoming.accept(request.request, ctx, self.pipelines.default_policy)
             ctx.cancelled_when_due = False  # the caller's deadline bounds it, but gRPC ends only the call
             if ctx.deadline is None:
                 ctx.deadline = math.inf  # as long as any call may take: its client may come and go
@@ -450,11 +353,6 @@ def _end(ctx: Context, ended: Verdict) -> None:
     ctx.ended = (ended.code, ended.reason)
 
 
-def _check(violations: list[Violation]) -> None:
-    if violations:
-        raise InvalidRequest("the request has invalid fields", violations=violations)
-
-
 def _set_time(time: Timestamp, unix: float) -> None:
     """What `FromMilliseconds` does, at a third of the cost."""
     time.seconds, milliseconds = divmod(int(unix * 1000), 1000)
@@ -465,35 +363,3 @@ def _set_duration(duration: Duration, seconds: float) -> None:
     """The same for a duration, 0 or more."""
     duration.seconds = whole = int(seconds)
     duration.nanos = int((seconds - whole) * 1e9)
-
-
-def _warn(ctx: Context, code: str, message: str, path: str) -> None:
-    ctx.warnings.append(v1.Warning(code=code, message=message, field=path))
-
-
-def _unknown_fields(message: Message) -> list[int]:
-    """Numbers of the top-level fields a newer client sent and this server does not know."""
-    unknown = UnknownFieldSet(message)
-    return sorted({unknown[i].field_number for i in range(len(unknown))}) if len(unknown) else []
-
-
-def features() -> Mapping[str, str]:
-    """What GetServerInfo.features lists, with a sentence each."""
-    return {
-        "chat": "Chat",
-        "stream-chat": "StreamChat",
-        "embed": "Embed",
-        "rerank": "Rerank",
-        "list-models": "ListModels and GetModel",
-        "fallbacks": "routing.fallbacks",
-        "routes": "names of routes as models, Model.targets",
-        "strategies": "routing.strategy, routing.fallbacks.weight",
-        "regions": "routing.regions, route.region",
-        "max-cost": "routing.max_cost_nano_usd",
-        "mid-stream-fallback": "routing.mid_stream_fallback and routing.continuation",
-        "response-cache": "response_cache, and metadata x-parley-cache",
-        "idempotency-keys": "idempotency_key of requests, and metadata idempotency-key",
-        "usage-updates": "options.usage_updates",
-        "coalesce": "options.coalesce_interval",
-        "resume": "options.resumable, ResumeFrom, GetChat and CancelChat",
-    }
