@@ -50,6 +50,7 @@ class Answers:
         self.started = wall()
         self.memory = Memory(max_bytes, self._evicted)
         self.purges = Purges()
+        self._swept = 0  # purges that what is in memory has been held against
         self.on_purge: Callable[[Purge], Coroutine[Any, Any, None]] | None = None
         """Called in the background with every purge that is made here."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,7 +91,7 @@ class Answers:
         entry = self.memory.get(key)
         if entry is None:
             return None
-        if self.purges.is_purged(key, entry) or entry.left(self.wall()) <= 0:
+        if entry.left(self.wall()) <= 0 or (self._swept != self.purges.arrived and self.purges.is_purged(key, entry)):
             self.memory.remove(key)
             return None
         return entry
@@ -133,7 +134,8 @@ class Answers:
         """Keep answers: here at once, in the shared store as soon as may be. `lease`: of those that lack them."""
         self.counts.writes += len(entries)
         for key, entry in entries:
-            self.memory.put(key, entry)
+            if not self.purges.is_purged(key, entry):  # since it was asked for
+                self.memory.put(key, entry)
         if self._shared is not None:
             self.later(self._shared.put(entries, lease))
 
@@ -184,10 +186,11 @@ class Answers:
 
     async def _forget(self) -> int:
         """Let go of what is purged in memory."""
-        gone = 0
+        gone, arrived = 0, self.purges.arrived
         for piece in self.memory.pieces():
             gone += sum(self.memory.remove(key) for key, entry in piece if self.purges.is_purged(key, entry))
             await asyncio.sleep(0)
+        self._swept = max(self._swept, arrived)
         return gone
 
     async def _sweep(self, purge: Purge) -> None:

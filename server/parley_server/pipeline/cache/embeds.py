@@ -131,7 +131,7 @@ class EmbedCache:
         for index, embedding in enumerate(response.embeddings):
             alone = v1.EmbedResponse(embeddings=[embedding], warnings=response.warnings)
             alone.route.provider, alone.route.model = response.route.provider, response.route.model
-            yield Entry(
+            yield Entry.of(
                 alone.SerializeToString(),
                 made=ctx.received_at,
                 ttl=ttl_of(request, policy),

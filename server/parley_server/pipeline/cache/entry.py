@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import struct
-import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from parley import v1
 from parley_server.core import usage as counting
 
-_HEAD = struct.Struct("<dffQqqqHHH")  # what is of fixed size; the last three are lengths of texts
+_HEAD = struct.Struct("<dffQqqqHHHH")  # what is of fixed size; the last four are lengths of texts
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """What an answer cost when it was made: tokens, and billionths of a US dollar (0 where that is not known)."""
 
     input_tokens: int = 0
@@ -21,29 +19,76 @@ class Saved:
     nano_usd: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """An answer. Nobody changes it, except for `checked`."""
+_NOTHING = Saved()
 
-    data: bytes
-    """The response as it is given from the cache: nothing billed, no attempts."""
-    made: float
-    """When it was asked for, Unix time."""
-    ttl: float
-    """Seconds that it is good for."""
-    grace: float
-    """Seconds that it may be given after that, if need be."""
-    revision: int
-    """Of the purges that were known when it was asked for."""
-    tenant: str
-    target: str
-    """What the request named: provider/model, or a route."""
-    answered: str
-    """Who answered: provider/model."""
-    namespace: str
-    saved: Saved
-    checked: int = 0
-    """How many purges it has been held against, in the order they became known here."""
+
+class Entry:
+    """An answer, as the bytes that it is kept as: one object for each, whatever they say.
+
+    `made`: when it was asked for, Unix time. `ttl`: seconds that it is good for; `grace`: seconds that it may be given
+    after that, if need be. `revision`: of the purges that were known when it was asked for.
+    """
+
+    __slots__ = ("_lengths", "grace", "made", "packed", "revision", "saved", "ttl")
+
+    def __init__(self, packed: bytes) -> None:
+        """What is `packed` in an entry. Raises ValueError if it cannot be that."""
+        self.packed = packed
+        try:
+            head = _HEAD.unpack_from(packed)
+        except struct.error as error:
+            raise ValueError(str(error)) from None
+        self.made: float = head[0]
+        self.ttl: float = head[1]
+        self.grace: float = head[2]
+        self.revision: int = head[3]
+        self.saved = Saved(*head[4:7])
+        self._lengths: tuple[int, ...] = head[7:]
+
+    @classmethod
+    def of(
+        cls,
+        data: bytes,
+        *,
+        made: float,
+        ttl: float,
+        grace: float = 0.0,
+        revision: int = 0,
+        tenant: str = "",
+        target: str = "",
+        answered: str = "",
+        namespace: str = "",
+        saved: Saved = _NOTHING,
+    ) -> Entry:
+        """An entry that says all this."""
+        texts = [text.encode() for text in (tenant, target, answered, namespace)]
+        head = _HEAD.pack(made, ttl, grace, revision, *saved, *map(len, texts))
+        return cls(b"".join([head, *texts, data]))
+
+    @property
+    def data(self) -> bytes:
+        """The response as it is given from the cache: nothing billed, no attempts."""
+        return self.packed[_HEAD.size + sum(self._lengths) :]
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self._text(0)
+
+    @property
+    def target(self) -> str:
+        """What the request named: provider/model, or a route."""
+        return self._text(1)
+
+    @property
+    def answered(self) -> str:
+        """Who answered: provider/model."""
+        return self._text(2)
+
+    @property
+    def namespace(self) -> str:
+        """What the request set it apart by."""
+        return self._text(3)
 
     def is_fresh(self, now: float) -> bool:
         """Whether it is still good."""
@@ -57,32 +102,9 @@ class Entry:
         """Whole seconds since it was asked for."""
         return max(0, int(now - self.made))
 
-    def pack(self) -> bytes:
-        """All of it but `tenant` and `checked`, as bytes."""
-        texts = [text.encode() for text in (self.target, self.answered, self.namespace)]
-        saved = self.saved
-        head = _HEAD.pack(
-            *(self.made, self.ttl, self.grace, self.revision),
-            *(saved.input_tokens, saved.output_tokens, saved.nano_usd),
-            *map(len, texts),
-        )
-        return b"".join([head, *texts, self.data])
-
-    @classmethod
-    def unpack(cls, packed: bytes, tenant: str) -> Entry:
-        """What `pack` gave. Raises ValueError if it cannot be that."""
-        try:
-            made, ttl, grace, revision, inputs, outputs, cost, *lengths = _HEAD.unpack_from(packed)
-            at = _HEAD.size
-            texts = []
-            for length in lengths:
-                texts.append(sys.intern(packed[at : at + length].decode()))  # the same few, again and again
-                at += length
-        except struct.error as error:
-            raise ValueError(str(error)) from None
-        target, answered, namespace = texts
-        saved = Saved(inputs, outputs, cost)
-        return cls(packed[at:], made, ttl, grace, revision, tenant, target, answered, namespace, saved)
+    def _text(self, index: int) -> str:
+        start = _HEAD.size + sum(self._lengths[:index])
+        return self.packed[start : start + self._lengths[index]].decode()
 
 
 def saved_by(usage: v1.Usage) -> Saved:

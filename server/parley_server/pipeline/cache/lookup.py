@@ -162,7 +162,7 @@ class Lookup:
         data = cached_form(response)
         if len(data) > self._policy.max_entry_bytes:
             return None
-        return Entry(
+        return Entry.of(
             data,
             made=ctx.received_at,
             ttl=ttl_of(request, self._policy),

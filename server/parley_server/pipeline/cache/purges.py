@@ -78,42 +78,34 @@ class Purges:
     def __init__(self) -> None:
         self.revision = 0
         """Of the newest."""
-        self._known: list[tuple[int, Purge]] = []  # each with its place in the order of arrival
-        self._arrived = 0
+        self.arrived = 0
+        """How many became known, so far."""
+        self._known: list[Purge] = []
 
     def __len__(self) -> int:
         return len(self._known)
 
     def add(self, purge: Purge) -> bool:
         """Take in a purge; whether it was new."""
-        if any(known.covers(purge) for _, known in self._known):
+        if any(known.covers(purge) for known in self._known):
             return False
-        self._arrived += 1
-        self._known = [(place, known) for place, known in self._known if not purge.covers(known)]
-        self._known.append((self._arrived, purge))
+        self.arrived += 1
+        self._known = [known for known in self._known if not purge.covers(known)]
+        self._known.append(purge)
         self.revision = max(self.revision, purge.revision)
         if len(self._known) > _MOST:  # the older half becomes one that forgets more than was asked for
-            old = self._known[: _MOST // 2]
-            self._arrived += 1
-            everything = Purge(revision=max(known.revision for _, known in old))
-            self._known = [*self._known[_MOST // 2 :], (self._arrived, everything)]
+            self._known.sort(key=lambda known: known.revision)
+            old, new = self._known[: _MOST // 2], self._known[_MOST // 2 :]
+            self._known = [Purge(revision=old[-1].revision), *new]
         return True
 
     def is_purged(self, key: bytes, entry: Entry) -> bool:
-        """Whether an entry is gone. What has been held against a purge once is not again."""
-        if entry.checked == self._arrived:
-            return False
-        for place, purge in reversed(self._known):
-            if place <= entry.checked:
-                break
-            if purge.hits(key, entry):
-                return True
-        entry.checked = self._arrived
-        return False
+        """Whether an entry is gone."""
+        return any(known.hits(key, entry) for known in self._known)
 
     def packed_with(self, purge: Purge, oldest: float) -> bytes:
         """All of them and another one as bytes, one a line; without those from before `oldest`, Unix time."""
-        known = [one for _, one in self._known if one.revision >= oldest * 1000 and not purge.covers(one)]
+        known = [one for one in self._known if one.revision >= oldest * 1000 and not purge.covers(one)]
         return b"\n".join(one.pack() for one in [*known, purge])
 
 

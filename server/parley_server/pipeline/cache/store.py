@@ -146,12 +146,12 @@ class SharedAnswers:
     def _is_gone(self, name: str, value: bytes, purge: Purge) -> bool:
         _, tenant_id, key = name.split("/")
         packed = self.seals.open(value, _place(tenant_id, bytes.fromhex(key)))
-        return packed is not None and purge.hits(bytes.fromhex(key), Entry.unpack(packed, purge.tenant or ""))
+        return packed is not None and purge.hits(bytes.fromhex(key), Entry(packed))
 
     async def _put(self, key: bytes, entry: Entry) -> None:
         seconds = entry.left(self._wall())
         if seconds > 0:
-            value = self.seals.close(entry.pack(), _place(self.keys.tenant(entry.tenant), key))
+            value = self.seals.close(entry.packed, _place(self.keys.tenant(entry.tenant), key))
             await self._store.put(self._name(key, entry.tenant), value, seconds)
 
     def _read(self, value: bytes, key: bytes, tenant: str, leased: bytes | None = None) -> Entry | None:
@@ -162,7 +162,7 @@ class SharedAnswers:
             self._counts.corrupt += 1
             return None
         try:
-            entry = Entry.unpack(packed, tenant)
+            entry = Entry(packed)
         except ValueError:  # of another version
             self._counts.corrupt += 1
             return None
