@@ -40,19 +40,20 @@ def gateways(folder: Path, mock: Upstream, collector: Process) -> Iterator[dict[
                 sections={"cache": {**cached, "memory_bytes": 0}, "redis": {"url": redis.url}},
             ) as shared,
         ):
-            _fill(full)
+            _embed(full, v1.ResponseCacheOptions.MODE_READ_WRITE)
+            _embed(memory, v1.ResponseCacheOptions.MODE_BYPASS)  # the same calls, which leave nothing behind
             yield {"memory": memory, "full": full, "redis": shared}
     finally:
         redis.close()
 
 
-def _fill(gateway: Process) -> None:
-    """Have it embed as many texts as it shall have answers."""
+def _embed(gateway: Process, mode: v1.ResponseCacheOptions.Mode.ValueType) -> None:
+    """Have it embed as many texts as there shall be answers."""
     with grpc.insecure_channel(gateway.address) as channel:
         stub = GatewayServiceStub(channel)
         for start in range(0, ENTRIES, _AT_A_TIME):
             texts = [v1.EmbedInput(text=f"text {number}") for number in range(start, start + _AT_A_TIME)]
-            request = v1.EmbedRequest(model="mock/embed", inputs=texts, dimensions=8)
-            response = stub.Embed(request, timeout=60)
-            if response.cache.status != v1.CacheInfo.STATUS_MISS:
+            cache = v1.ResponseCacheOptions(mode=mode)
+            request = v1.EmbedRequest(model="mock/embed", inputs=texts, dimensions=8, response_cache=cache)
+            if stub.Embed(request, timeout=60).cache.status == v1.CacheInfo.STATUS_HIT:
                 raise Failed("an embedding was in the cache before it was asked for")
