@@ -29,3 +29,10 @@ def test_no_provider_is_known_by_name_outside_its_own_room(room: str) -> None:
         if named.search(line)
     }
     assert not found
+
+
+def test_decisions_are_numbered_once() -> None:
+    records = sorted(path for path in (SERVER / "decisions").glob("0*.md"))
+    numbers = [path.name[:4] for path in records]
+    assert numbers == [f"{number:04}" for number in range(1, len(records) + 1)]
+    assert [path.name for path in records if not path.read_text("utf-8").startswith(f"# {path.name[:4]}: ")] == []
