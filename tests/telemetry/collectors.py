@@ -25,6 +25,8 @@ class Collected:
         self.requests: list[trace_service_pb2.ExportTraceServiceRequest] = []
         self.headers: list[dict[str, str]] = []
         """Of the requests with spans."""
+        self.paths: list[str] = []
+        """Of these where they came over HTTP."""
         self.measured: list[metrics_service_pb2.ExportMetricsServiceRequest] = []
 
     @property
@@ -130,6 +132,7 @@ async def http_collector() -> AsyncIterator[tuple[str, Collected]]:
         assert request.content_type == "application/x-protobuf"
         collected.requests.append(trace_service_pb2.ExportTraceServiceRequest.FromString(await request.read()))
         collected.headers.append(dict(request.headers))
+        collected.paths.append(request.path)
         body = trace_service_pb2.ExportTraceServiceResponse().SerializeToString()
         return web.Response(body=body, content_type="application/x-protobuf")
 
@@ -140,8 +143,8 @@ async def http_collector() -> AsyncIterator[tuple[str, Collected]]:
         return web.Response(body=b"", content_type="application/x-protobuf")
 
     app = web.Application()
-    app.router.add_post("/v1/traces", export)
-    app.router.add_post("/v1/metrics", measure)
+    app.router.add_post("/{where:.*}v1/traces", export)
+    app.router.add_post("/{where:.*}v1/metrics", measure)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

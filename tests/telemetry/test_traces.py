@@ -118,6 +118,7 @@ async def test_stream_golden_attributes(collector: Collected) -> None:
         "gen_ai.response.finish_reasons": ["stop"],
         "gen_ai.usage.input_tokens": 10,
         "gen_ai.usage.output_tokens": 4,
+        "parley.cost_nano_usd": 14_000,
         "gen_ai.usage.cache_read.input_tokens": 2,
         "gen_ai.usage.cache_creation.input_tokens": 1,
         "gen_ai.usage.reasoning.output_tokens": 3,

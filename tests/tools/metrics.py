@@ -1,4 +1,4 @@
-"""Write the tables of metrics and of their attributes into docs/metrics.md, from those in the code.
+"""Write the tables of metrics and of attributes into docs/metrics.md and docs/tracing.md, from those in the code.
 
 python -m tests.tools.metrics            writes them anew
 python -m tests.tools.metrics --check    writes nothing; exits with 1 if what is there is stale
@@ -17,8 +17,11 @@ from parley_server import semconv
 from parley_server.core.instruments import Instrument
 from parley_server.metrics import OBSERVED, RECORDED, Observed
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
-BEGIN = "<!-- {}: written by `make gen` from server/parley_server/metrics.py -->"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "metrics.md"
+PAGES = {PAGE: ("metrics", "attributes"), DOCS / "tracing.md": ("span attributes",)}
+"""The words in the marks of each."""
+BEGIN = "<!-- {}: written by `make gen` from the code -->"
 END = "<!-- /{} -->"
 KINDS = {"up_down_counter": "up-down counter", "counter": "counter", "gauge": "gauge", "histogram": "histogram"}
 _UNITS = {"s": "seconds", "By": "bytes"}
@@ -41,7 +44,7 @@ def label(attribute: str) -> str:
 
 def tables() -> dict[str, str]:
     """By the word in their marks."""
-    return {"metrics": _metrics(), "attributes": _attributes()}
+    return {"metrics": _metrics(), "attributes": _attributes(), "span attributes": _of_spans()}
 
 
 def _metrics() -> str:
@@ -70,6 +73,15 @@ def _attributes() -> str:
     return "\n".join(lines).replace("|  |", "| |")
 
 
+def _of_spans() -> str:
+    """Those of our own."""
+    lines = ["| attribute | what |", "|---|---|"]
+    for name, text in _described():
+        if name.startswith("parley.") and not text.startswith("Of metrics: "):
+            lines.append(f"| `{name}{'…' if name.endswith('.') else ''}` | {text.removesuffix('.')} |")
+    return "\n".join(lines)
+
+
 def _described() -> Iterator[tuple[str, str]]:
     """What the text below a name in semconv.py says of it."""
     body = ast.parse(Path(semconv.__file__).read_text("utf-8")).body
@@ -79,9 +91,11 @@ def _described() -> Iterator[tuple[str, str]]:
                 yield name, " ".join(text.split())
 
 
-def rewritten(text: str) -> str:
-    """`text` with the tables as they must be. Raises ValueError without their marks."""
-    for word, table in tables().items():
+def rewritten(text: str, words: tuple[str, ...] = PAGES[PAGE]) -> str:
+    """`text` with these tables as they must be. Raises ValueError without their marks."""
+    made = tables()
+    for word in words:
+        table = made[word]
         begin, end = BEGIN.format(word), END.format(word)
         before, found, rest = text.partition(begin)
         _, closed, behind = rest.partition(end)
@@ -95,13 +109,15 @@ def main() -> int:
     """Write, or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table is stale")
-    text = PAGE.read_text("utf-8")
-    if not parser.parse_args().check:
-        PAGE.write_text(rewritten(text), "utf-8")
-    elif rewritten(text) != text:
-        print(f"docs/{PAGE.name}: a table of metrics is stale; run `make gen` and commit the result")
-        return 1
-    return 0
+    check, stale = parser.parse_args().check, False
+    for page, words in PAGES.items():
+        text = page.read_text("utf-8")
+        if not check:
+            page.write_text(rewritten(text, words), "utf-8")
+        elif rewritten(text, words) != text:
+            print(f"docs/{page.name}: a table is stale; run `make gen` and commit the result")
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

@@ -157,6 +157,8 @@ def _of_limits(ctx: Context) -> Attributes:
 
 def _of_outcome(outcome: Outcome) -> Attributes:
     attributes: Attributes = {} if outcome.usage is None else _present(outcome.usage, _USAGE)
+    if outcome.usage is not None and outcome.usage.HasField("cost"):
+        attributes[semconv.PARLEY_COST] = outcome.usage.cost.total_nano_usd
     final = outcome.final
     if final is None:
         return attributes
