@@ -28,7 +28,7 @@ PROJECTS := pyproject.toml clients/python/pyproject.toml
 
 # ---------------------------------------------------------------------------------------------------------- everyday
 
-.PHONY: help run test clients-test check gen catalog format coverage bench conformance e2e deploy-check lock clean
+.PHONY: help run test clients-test check gen catalog format coverage bench soak conformance e2e deploy-check lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ coverage: $(VENV)/.ready-tests ## Run the tests and show the lines they miss
 # The peers are installed for those who ask for them only: they are large.
 bench: $(VENV)/.ready-tests $(if $(findstring --peers,$(ARGS)),$(VENV_PEERS)/.ready $(PEERS)/node_modules/.ready) ## Measure against the performance budgets; ARGS="--peers": beside LiteLLM and Portkey too
 	@$(BIN)/python -m tests.benchmarks $(ARGS)
+
+soak: $(VENV)/.ready-tests $(VENV_SOAK)/.ready ## Half an hour of mixed load and faults, drawn to build/soak.png: make soak ARGS="--minutes 2"
+	@$(BIN)/python -m tests.benchmarks.soak --drawn-by $(VENV_SOAK)/bin/python $(ARGS)
 
 conformance: $(VENV)/.ready-tests ## Replay recorded provider exchanges: make conformance RECORDINGS=folder
 	@test -d "$(RECORDINGS)" || { echo "No folder '$(RECORDINGS)'. Say where the recordings are: make conformance RECORDINGS=folder"; exit 2; }

@@ -69,7 +69,11 @@ class Repeated:
             self.figures.notes[f"{name}: bytes of a request to the upstream"] = (
                 after["body_bytes"] - before["body_bytes"]
             ) / asked
-            self.drivers.run(self._asked(name, jobs.stream(target, name, 100, IN_FLIGHT, pause=0)))
+            streams = self._asked(name, jobs.stream(target, name, 100, IN_FLIGHT, pause=0))
+            self.drivers.run(streams)
+            for _ in range(1, self.peers[name].rounds if name in self.peers else 1):
+                self.drivers.run(job)
+                self.drivers.run(streams)
         self.drivers.run(jobs.whole(self.constant, "constant", 300, IN_FLIGHT))
 
     def _unary(self) -> None:

@@ -36,13 +36,12 @@ async def test_only_what_was_sent_is_taken(kind: str, model: str) -> None:
 
 
 def test_budgets_are_judged_by_the_median_of_ratios_within_one_repetition() -> None:
-    made = report.rows(
-        {"unary": {"gateway": [100, 200, 100], "litellm": [1300, 2300, 1100], "portkey": [250, 390, 300]}}
-    )
+    ours = {"gateway": [100.0, 200, 100], "floor": [50.0, 100, 50]}
+    made = report.rows({"unary": {**ours, "litellm": [1300, 2300, 1100], "portkey": [250, 390, 300]}})
     assert [(row["peer"], row["value"], row["within"]) for row in made] == [
         ("litellm", 11.5, False),
         ("portkey", 2.5, True),
     ]
     over, within = list(report.table(made))[2:]
     assert "**OVER**" in over
-    assert within.endswith("| ≥ 2 | within |")
+    assert within.endswith("| ≥ 2 | within | 5.00 (3.90–6.00) |")

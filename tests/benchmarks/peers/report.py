@@ -1,4 +1,4 @@
-"""How many times less the gateway takes than each peer, and what it has to be."""
+"""How many times less the gateway takes than each peer, and what it has to be. The floor shows what is possible."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def rows(samples: Samples) -> list[dict[str, Any]]:
                     "theirs": made[budget.peer],
                     "gateway": made["gateway"],
                     "times": times,
+                    "floor": [theirs / bare for theirs, bare in zip(made[budget.peer], made["floor"], strict=True)],
                     "value": value,
                     "must": budget.must,
                     "within": budget.must is None or value >= budget.must,
@@ -63,10 +64,10 @@ def rows(samples: Samples) -> list[dict[str, Any]]:
 
 def table(made: list[dict[str, Any]]) -> Iterator[str]:
     """The lines of a Markdown table."""
-    yield "| measure | peer | theirs | gateway | theirs ÷ gateway | must | |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| measure | peer | theirs | gateway | theirs ÷ gateway | must | | theirs ÷ floor |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in made:
         must = "" if row["must"] is None else f"≥ {row['must']:g}"
         verdict = "" if row["must"] is None else "within" if row["within"] else "**OVER**"
         figures = [span(row[name]) for name in ("theirs", "gateway", "times")]
-        yield f"| {' | '.join([row['title'], NAMES[row['peer']], *figures, must, verdict])} |"
+        yield f"| {' | '.join([row['title'], NAMES[row['peer']], *figures, must, verdict, span(row['floor'])])} |"

@@ -25,10 +25,14 @@ _KEY = "sk-0123456789abcdef0123456789abcdef"
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer that runs. `share`: how much of what the gateway is asked it is asked too, since it takes its time."""
+    """A peer that runs. `share`: how much of what the gateway is asked it is asked too, since it takes its time.
+
+    `rounds`: how often the calls that warm up have to be made.
+    """
 
     process: Process
     share: float
+    rounds: int = 1
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def asked(self, job: Job) -> Job:
@@ -87,7 +91,7 @@ def _litellm(folder: Path, mock: Upstream, models: Sequence[str]) -> Iterator[Pe
         "NO_DOCS": "True",
     }
     with running("LiteLLM", command, port, folder / "litellm.log", environ, start=_START) as process:
-        yield Peer(process, 0.1, {"authorization": f"Bearer {_KEY}"})
+        yield Peer(process, 0.1, headers={"authorization": f"Bearer {_KEY}"})
 
 
 @contextmanager
@@ -102,4 +106,5 @@ def _portkey(folder: Path, mock: Upstream) -> Iterator[Peer]:
     }
     environ = {"NODE_ENV": "production"}
     with running("Portkey", command, port, folder / "portkey.log", environ, start=_START) as process:
-        yield Peer(process, 0.5, headers)
+        # The first thousands of calls take twice as long as later ones: V8 compiles what it sees often.
+        yield Peer(process, 0.5, 20, headers)
