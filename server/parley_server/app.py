@@ -101,6 +101,7 @@ class Gateway:
         self._scrapes: ScrapeServer | None = None
         self._certificates = certificates(settings.server)
         self._tasks: list[asyncio.Task[None]] = []
+        self.calls.over = self._when_over(settings)
         self.gauges = Gauges()
         self.gauges.add("calls", lambda: len(self.calls))
         vitals.show_assembly(self.gauges, lambda: self._assembly, self._assemblies)
@@ -193,7 +194,7 @@ class Gateway:
             servicer = self._servicer
             servicer.pipelines, servicer.models, servicer.info = fresh.pipelines, fresh.models, fresh.info
             servicer.max_stall = settings.streams.max_stall
-            servicer.over = self._when_over(settings)
+            self.calls.over = self._when_over(settings)
             if self._certificates is not None and (tls := settings.server.tls) is not None:
                 self._certificates.replace(*tls.pem())
             if settings.log != self.settings.log:
@@ -325,7 +326,6 @@ class Gateway:
             built.info,
             self.calls,
             self.recordings,
-            over=self._when_over(self.settings),
             max_stall=self.settings.streams.max_stall,
         )
         handlers: Any = Handlers(server)

@@ -68,8 +68,6 @@ class GatewayServicer(GatewayServiceServicer):
     info: v1.GetServerInfoResponse
     calls: Calls
     recordings: Recordings
-    over: Callable[[Context], None] | None = None
-    """Called with every call that is over, its last byte sent; `ctx.ended` says how."""
     max_stall: float = 60.0
     """Seconds that one event of a stream may wait for its client."""
     clock: Clock = time.monotonic
@@ -88,7 +86,7 @@ class GatewayServicer(GatewayServiceServicer):
         ctx = self._context("chat", "StreamChat", context)
         options = request.options
         interval = seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
-        with self.calls.track(context):
+        with self.calls.track(context, ctx):
             writer = EventWriter(
                 context.write, max(1.0, interval), self.max_stall, functools.partial(_announce, ctx, context)
             )
@@ -124,7 +122,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.GetChatRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetChatResponse:
         ctx = self._context("chat", "GetChat", context)
-        with self.calls.track(context):
+        with self.calls.track(context, ctx):
             try:
                 self._identify(ctx)
                 incoming.check(validate.response_id(request.response_id))
@@ -136,7 +134,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.CancelChatRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.CancelChatResponse:
         ctx = self._context("chat", "CancelChat", context)
-        with self.calls.track(context):
+        with self.calls.track(context, ctx):
             try:
                 self._identify(ctx)
                 incoming.check(validate.response_id(request.response_id))
@@ -158,7 +156,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, service: Service, request: AnyRequest, ctx: Context, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Any:
         """The whole answer of `service`, with what only the edge knows of it."""
-        with self.calls.track(context):
+        with self.calls.track(context, ctx):
             try:
                 incoming.accept(request, ctx, self.pipelines.default_policy)
                 async with await service(request, ctx) as reply:
@@ -176,6 +174,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.ListModelsResponse:
         ctx = self._context("chat", "ListModels", context)
+        self.calls.pass_by(context, ctx)
         try:
             self._identify(ctx)
             return self.models.page(request)
@@ -186,6 +185,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetModelResponse:
         ctx = self._context("chat", "GetModel", context)
+        self.calls.pass_by(context, ctx)
         try:
             self._identify(ctx)
             return v1.GetModelResponse(model=self.models.one(request.model))
@@ -196,6 +196,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetServerInfoResponse:
         ctx = self._context("chat", "GetServerInfo", context)
+        self.calls.pass_by(context, ctx)
         try:
             self._identify(ctx)
             return self.info
@@ -205,8 +206,6 @@ class GatewayServicer(GatewayServiceServicer):
     def _context(self, operation: Operation, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Context:
         new_id, knows_keys = self.make_id(), self.pipelines.callers is not None
         ctx = incoming.begun(operation, method, context, self.clock, self.wall(), new_id, knows_keys=knows_keys)
-        if (over := self.over) is not None:
-            context.add_done_callback(lambda _: over(ctx))  # type: ignore[arg-type]  # the stubs want a client's call
         return ctx
 
     def _identify(self, ctx: Context) -> None:
