@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,7 @@ async def test_who_cannot_be_embedded_is_neither_found_nor_kept() -> None:
 
 
 async def test_a_call_does_not_fail_for_a_bug_of_the_index(capsys: pytest.CaptureFixture[str]) -> None:
+    structlog.reset_defaults()  # whatever a test before has told the log to leave out
     topics = Topics(cats=CATS)
     there = Scene(topics, ANY_WORDS)
     await there.keep("Tell me about cats.")
