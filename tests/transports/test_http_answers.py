@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 import warnings
 import zlib
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
+import trustme
 
-from parley_server.core.errors import GatewayError, ProtocolError, StreamInterrupted
+from parley_server.core.errors import GatewayError, ProtocolError, StreamInterrupted, Unavailable
 from parley_server.transports.base import Incoming, Outgoing
 from parley_server.transports.http import HttpTransport
 from tests.transports.http_exchange import SECRET, fetch, hang_up, ok, post
@@ -157,6 +159,87 @@ class TestAnswers:
             assert await fetch(transport, post("http://provider.invalid")) == b'{"ok": true}'
             assert proxy.requests[0].path == "http://provider.invalid/v1/chat"
             await transport.aclose()
+
+    async def test_a_proxy_that_wants_to_know_who_asks(self, tls: ssl.SSLContext) -> None:
+        async with scripted(ok) as proxy:
+            transport = HttpTransport(tls=tls, proxy=proxy.base_url.replace("//", "//user:password@"))
+            for _ in range(2):  # on a connection that is kept, too
+                assert await fetch(transport, post("http://provider.invalid")) == b'{"ok": true}'
+            basic = base64.b64encode(b"user:password").decode()
+            assert [sent.headers["proxy-authorization"] for sent in proxy.requests] == [f"Basic {basic}"] * 2
+            assert all(sent.headers["authorization"] == f"Bearer {SECRET}" for sent in proxy.requests)
+            assert len(proxy.connections) == 1
+            await transport.aclose()
+
+    async def test_through_a_proxy_tls_reaches_the_provider(self, authority: trustme.CA) -> None:
+        client, server = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.configure_trust(client)
+        authority.issue_cert("127.0.0.1").configure_cert(server)
+        tunnels: list[bytes] = []
+        async with scripted(ok, tls=server) as upstream, _tunnelling(tunnels) as proxy:
+            transport = HttpTransport(tls=client, proxy=proxy)
+            base_url = upstream.base_url.replace("http:", "https:")
+            for _ in range(2):
+                assert await fetch(transport, post(base_url)) == b'{"ok": true}'
+            assert [sent.path for sent in upstream.requests] == ["/v1/chat"] * 2
+            assert tunnels == [f"CONNECT 127.0.0.1:{upstream.port} HTTP/1.1".encode()]
+            await transport.aclose()
+
+
+class TestHeaders:
+    async def test_of_a_url_with_a_name_and_a_password(self, transport: HttpTransport) -> None:
+        async with scripted(ok) as upstream:
+            url = upstream.base_url.replace("//", "//user:p%40ss@") + "/models"
+            await fetch(transport, Outgoing("GET", url, {}, b""))
+            await fetch(transport, Outgoing("GET", url, {"authorization": f"Bearer {SECRET}"}, b""))
+            basic = base64.b64encode(b"user:p@ss").decode()
+            sent = [request.headers["authorization"] for request in upstream.requests]
+            assert sent == [f"Basic {basic}", f"Bearer {SECRET}"]
+
+    @pytest.mark.parametrize("value", ["a\r\nx-evil: 1", "a\nx-evil: 1", "a\rx-evil: 1", "a\0b"])
+    async def test_one_that_would_be_two_is_not_sent(self, transport: HttpTransport, value: str) -> None:
+        async with scripted(ok) as upstream:
+            with pytest.raises(Unavailable) as failed:
+                await fetch(transport, Outgoing("POST", upstream.base_url, {"x-name": value}, b"{}"))
+            assert "line break" in failed.value.message
+            assert not failed.value.retryable
+            assert not upstream.requests
+
+    async def test_a_post_without_a_body_says_so(self, transport: HttpTransport) -> None:
+        async with scripted(ok) as upstream:
+            await fetch(transport, post(upstream, b""))
+            assert upstream.requests[0].headers["content-length"] == "0"
+
+    async def test_text_beyond_ascii_goes_out_as_utf_8(self, transport: HttpTransport) -> None:
+        async with scripted(ok) as upstream:
+            await fetch(transport, Outgoing("POST", upstream.base_url, {"x-name": "Zoë"}, b"{}"))
+            assert upstream.requests[0].headers["x-name"].encode("latin-1") == "Zoë".encode()
+
+
+@asynccontextmanager
+async def _tunnelling(tunnels: list[bytes]) -> AsyncIterator[str]:
+    """A proxy that gives tunnels, and notes what for."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while block := await reader.read(1 << 16):
+            writer.write(block)
+            await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        first = head.splitlines()[0]
+        tunnels.append(first)
+        host, _, port = first.split()[1].decode().rpartition(":")
+        there, away = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(pump(reader, away), pump(there, writer), return_exceptions=True)
+        away.close()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 class TestCompressedAnswers:

@@ -1,0 +1,237 @@
+"""HTTP/1.1 on the connections of aiohttp's pool, written and read without aiohttp's client.
+
+The pool is what is hard to make (names, addresses tried side by side, TLS, proxies, connections kept), and so is the
+parser of answers. The client around them works out for each request what a provider's URL settles once and for all, at
+twice the price of the exchange itself: see decisions/0011. Only this file and `http.py` know aiohttp and httpx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
+import httpx
+import yarl
+from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
+
+BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
+"""What becomes of connections that break, and of peers that do not speak HTTP."""
+
+_LARGE_BODY = 1 << 20  # bytes; larger ones are handed over in slices, so that the event loop is not held for one
+_SLICE = 1 << 18
+_SAID_TO_ALL = {
+    "accept": "*/*",
+    "accept-encoding": "identity",  # compression holds events back until a block is full, and costs more than it saves
+    "user-agent": "parley",
+}
+_WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "DELETE"))
+
+_dialled: ContextVar[list[object]] = ContextVar("addresses to which a socket was opened for this request")
+
+
+class BadHeader(ValueError):
+    """A header would have been two."""
+
+
+class Place:
+    """Where the requests to one URL go. Made once, in the event loop: parsing costs more than an exchange."""
+
+    __slots__ = ("asked", "headers", "host", "target", "where")
+
+    def __init__(self, url: httpx.URL, text: str, proxy: httpx.Proxy | None) -> None:
+        self.host = url.host
+        self.where = url.host if url.port is None else f"{url.host}:{url.port}"
+        """For messages: the rest of a URL may be nobody's business."""
+        # aiohttp would decode what it may of a path, and a signature covers the path.
+        address = yarl.URL(text, encoded="%" in text and text.isascii()).with_user(None).with_fragment(None)
+        self.headers = {"host": address.host_port_subcomponent or "", **_SAID_TO_ALL}
+        if url.username or url.password:
+            self.headers["authorization"] = aiohttp.encode_basic_auth(url.username, url.password)
+        self.target = address.raw_path_qs
+        by_proxy: dict[str, Any] = {}
+        if proxy is not None:
+            by_proxy["proxy"] = yarl.URL(str(proxy.url))
+            told = dict(proxy.headers)
+            if proxy.auth is not None:
+                told["proxy-authorization"] = aiohttp.encode_basic_auth(*proxy.auth)
+            if url.scheme == "http":  # it reads all our requests
+                self.headers.update(told)
+                self.target = str(address)
+            else:  # it reads that for a tunnel; aiohttp adds the host, and tells connections apart by these
+                by_proxy["proxy_headers"] = {**told, "Host": self.headers["host"]}
+        self.asked = aiohttp.ClientRequest("GET", address, loop=asyncio.get_running_loop(), **by_proxy)
+        """What the pool knows its connections by. It is never sent."""
+
+    def head(self, method: str, headers: Mapping[str, str], size: int) -> bytes:
+        """The beginning of a request whose body has `size` bytes. Raises BadHeader."""
+        lines = {**self.headers, **headers}
+        if (size or method not in _WITHOUT_BODY) and "content-length" not in lines:
+            lines["content-length"] = str(size)
+        text = "".join([f"{name}: {value}\r\n" for name, value in lines.items()])
+        if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
+            raise BadHeader
+        return f"{method} {self.target} HTTP/1.1\r\n{text}\r\n".encode()
+
+
+class Answer:
+    """The head of an answer, and the connection that its body arrives on. Let go of it when done with, read or not."""
+
+    __slots__ = ("_connection", "_upload", "content", "headers", "status")
+
+    def __init__(
+        self,
+        message: RawResponseMessage,
+        content: aiohttp.StreamReader,
+        connection: aiohttp.connector.Connection,
+        upload: asyncio.Task[None] | None,
+    ) -> None:
+        self.status = message.code
+        self.headers: Mapping[str, str] = _plain(message)
+        self.content = content
+        self._connection = connection
+        self._upload = upload
+
+    def let_go(self) -> None:
+        """Give the connection back if the body has arrived whole, cut it otherwise."""
+        if self.content.is_eof() and (self._upload is None or self._upload.done()):
+            self._connection.release()
+        else:
+            _cut(self._connection, self._upload)
+
+
+class Connections:
+    """A pool without a limit to its number. `keepalive`: seconds that an idle connection is kept."""
+
+    def __init__(self, tls: ssl.SSLContext, keepalive: float) -> None:
+        self._tls = tls
+        self._keepalive = keepalive
+        self._pool: aiohttp.TCPConnector | None = None
+
+    async def exchange(
+        self, place: Place, method: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
+    ) -> Answer:
+        """Send a request; the answer, once its head is here.
+
+        Raises TimeoutError if there is no connection in time, one of BROKEN if there is none or it breaks, BadHeader.
+        """
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = aiohttp.TCPConnector(
+                limit=0,  # admission is the pipeline's business; a limit here would queue in silence
+                keepalive_timeout=self._keepalive,
+                ssl=self._tls,
+                socket_factory=_socket,
+            )
+        connection = await pool.connect(place.asked, [], _within(connect_timeout))
+        upload: asyncio.Task[None] | None = None
+        try:
+            protocol = connection.protocol
+            if protocol is None or protocol.transport is None:
+                raise aiohttp.ClientConnectionResetError("lost before it was used")
+            protocol.set_response_params(skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False)
+            head = place.head(method, headers, len(body))
+            if len(body) > _LARGE_BODY:
+                protocol.transport.write(head)
+                upload = asyncio.create_task(_hand_over(StreamWriter(protocol, asyncio.get_running_loop()), body))
+            else:
+                protocol.transport.write(head + body)
+            message, content = await protocol.read()
+            while 100 <= message.code < 200 and message.code != 101:
+                message, content = await protocol.read()
+            if not content.is_eof() and (lost := protocol.closed) is not None:
+                _watch(lost, content)
+        except BaseException:
+            _cut(connection, upload)
+            raise
+        return Answer(message, content, connection, upload)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._pool is not None:
+            await self._pool.close()
+
+
+def dials() -> list[object]:
+    """A list that grows with every socket that the current task opens from now on."""
+    opened: list[object] = []
+    _dialled.set(opened)
+    return opened
+
+
+@lru_cache(16)
+def _within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=seconds)  # bounds DNS, connecting and TLS together
+
+
+def _plain(message: RawResponseMessage) -> dict[str, str]:
+    """Headers by their lower-case names: a dictionary answers ten times as fast as a multi-dictionary."""
+    headers: dict[str, str] = {}
+    for name, value in message.raw_headers:
+        key, text = name.lower().decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+async def _hand_over(writer: StreamWriter, body: bytes) -> None:
+    whole = memoryview(body)
+    try:
+        for start in range(0, len(body), _SLICE):
+            await writer.write(whole[start : start + _SLICE])
+            await writer.drain()
+    except BROKEN:  # who waits for the answer learns of it too
+        if writer.transport is not None:
+            writer.transport.abort()
+
+
+def _watch(lost: asyncio.Future[None], content: aiohttp.StreamReader) -> None:
+    """Have the reader of a body notice that the connection is lost: aiohttp leaves it waiting for ever if the framing
+    of the body turns out to be broken.
+    """
+
+    def notice(_: object) -> None:
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("connection lost"))
+
+    lost.remove_done_callback(_noted)  # one is enough for all answers on the connection
+    lost.add_done_callback(_noted)
+    lost.add_done_callback(notice)
+
+    def forget() -> None:
+        lost.remove_done_callback(notice)
+
+    content.on_eof(forget)
+
+
+def _noted(lost: asyncio.Future[None]) -> None:
+    """Look at the exception, so that asyncio does not report it as overlooked."""
+    if not lost.cancelled():
+        lost.exception()
+
+
+def _cut(connection: aiohttp.connector.Connection, upload: asyncio.Task[None] | None) -> None:
+    """Hang up at once: unsent bytes, and the end of TLS, would be waited for."""
+    if upload is not None:
+        upload.cancel()
+    transport = connection.transport
+    connection.close()
+    if transport is not None:
+        transport.abort()
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket that notices within minutes that its peer is gone: a model may think for long, in silence."""
+    family, kind, protocol, _, where = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
+        if (number := getattr(socket, option, None)) is not None:  # not every system has all three
+            made.setsockopt(socket.IPPROTO_TCP, number, value)
+    if (opened := _dialled.get(None)) is not None:
+        opened.append(where)
+    return made
