@@ -35,6 +35,7 @@ from parley_server.core.context import current
 from parley_server.core.gauges import Gauges
 from parley_server.core.scrub import scrub
 from parley_server.measures import Measures
+from parley_server.pipeline.sampling import TraceIds, span_context
 
 _SCOPE = "parley"
 _W3C = TraceContextTextMapPropagator()
@@ -82,7 +83,11 @@ class _Traces:
 
     def __init__(self, resource: Resource, protocol: str) -> None:
         self._exporter = _Exporter(GrpcExporter() if protocol == "grpc" else HttpExporter())
-        self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # its own exit hook has no limit
+        self.provider = TracerProvider(
+            resource=resource,
+            shutdown_on_exit=False,  # its own exit hook has no limit
+            id_generator=TraceIds(),
+        )
         self.provider.add_span_processor(BatchSpanProcessor(self._exporter))
 
     def shutdown(self, timeout: float) -> None:
@@ -219,7 +224,7 @@ def _say_whose(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     if ctx is None:
         return event
     event.setdefault("request_id", ctx.request_id)
-    span = get_current_span(ctx.trace if ctx.trace is not None else TraceContext()).get_span_context()
+    span = span_context(ctx.trace)
     if not span.is_valid:
         span = get_current_span(_W3C.extract(ctx.headers, TraceContext())).get_span_context()
     if span.is_valid:

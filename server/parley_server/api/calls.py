@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import grpc
 
 from parley_server.core.context import Context
 
 
 class Calls:
-    """Knows every call: its task while the handler runs, the call itself until the last byte is with the client."""
+    """Knows every call: its task while the handler runs, and until gRPC has taken the last byte of the answer.
+
+    Both by the task that gRPC runs the handler in, which ends once the status is sent. A callback at the servicer
+    context would come at the same time, but it ties call and context to each other, for the garbage collector to undo.
+    """
 
     def __init__(self) -> None:
         self.cut_off = False
@@ -31,18 +32,17 @@ class Calls:
     def __len__(self) -> int:
         return self._open
 
-    def track(self, context: grpc.aio.ServicerContext[Any, Any], ctx: Context) -> _Handler:
+    def track(self, ctx: Context) -> _Handler:
         """Count the current task as the handler of a call until the block ends, and the call until gRPC is done."""
         self.begun += 1
-        handler = self._handler()
-        # One for all there is to do: each costs 10 µs.
-        context.add_done_callback(lambda _: self._done(ctx))  # type: ignore[arg-type]  # the stubs want a client's call
-        return handler
+        task = _task()
+        task.add_done_callback(lambda _: self._done(ctx))
+        return self._handler(task)
 
-    def pass_by(self, context: grpc.aio.ServicerContext[Any, Any], ctx: Context) -> None:
+    def pass_by(self, ctx: Context) -> None:
         """A call that is answered at once, so that no drain need wait for it. It is told of all the same."""
         if self.over is not None:
-            context.add_done_callback(lambda _: self._tell(ctx))  # type: ignore[arg-type]  # the stubs want a client's call
+            _task().add_done_callback(lambda _: self._tell(ctx))
 
     def _done(self, ctx: Context) -> None:
         self._over()
@@ -56,18 +56,17 @@ class Calls:
     def background(self) -> Iterator[None]:
         """Count the current task, which is no handler, as a call of its own until the block ends."""
         try:
-            with self._handler():
+            with self._handler(_task()):
                 yield
         finally:
             self._over()
 
-    def _handler(self) -> _Handler:
+    def _handler(self, task: asyncio.Task[object]) -> _Handler:
         self._open += 1
         if self._open == 1:
             self._sent.clear()
         if not self._tasks:
             self._handled.clear()
-        task: asyncio.Task[object] = asyncio.current_task()  # type: ignore[assignment]  # handlers run in tasks
         self._tasks.add(task)
         return _Handler(self, task)
 
@@ -112,6 +111,10 @@ class _Handler:
 
     def __exit__(self, *_: object) -> None:
         self._calls.handled(self._task)
+
+
+def _task() -> asyncio.Task[object]:
+    return asyncio.current_task()  # type: ignore[return-value]  # handlers run in tasks
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -86,7 +86,7 @@ class GatewayServicer(GatewayServiceServicer):
         ctx = self._context("chat", "StreamChat", context)
         options = request.options
         interval = seconds(options.heartbeat_interval) if options.HasField("heartbeat_interval") else _HEARTBEAT
-        with self.calls.track(context, ctx):
+        with self.calls.track(ctx):
             writer = EventWriter(
                 context.write, max(1.0, interval), self.max_stall, functools.partial(_announce, ctx, context)
             )
@@ -122,7 +122,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.GetChatRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetChatResponse:
         ctx = self._context("chat", "GetChat", context)
-        with self.calls.track(context, ctx):
+        with self.calls.track(ctx):
             try:
                 self._identify(ctx)
                 incoming.check(validate.response_id(request.response_id))
@@ -134,7 +134,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.CancelChatRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.CancelChatResponse:
         ctx = self._context("chat", "CancelChat", context)
-        with self.calls.track(context, ctx):
+        with self.calls.track(ctx):
             try:
                 self._identify(ctx)
                 incoming.check(validate.response_id(request.response_id))
@@ -156,7 +156,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, service: Service, request: AnyRequest, ctx: Context, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Any:
         """The whole answer of `service`, with what only the edge knows of it."""
-        with self.calls.track(context, ctx):
+        with self.calls.track(ctx):
             try:
                 incoming.accept(request, ctx, self.pipelines.default_policy)
                 async with await service(request, ctx) as reply:
@@ -174,7 +174,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.ListModelsResponse:
         ctx = self._context("chat", "ListModels", context)
-        self.calls.pass_by(context, ctx)
+        self.calls.pass_by(ctx)
         try:
             self._identify(ctx)
             return self.models.page(request)
@@ -185,7 +185,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetModelResponse:
         ctx = self._context("chat", "GetModel", context)
-        self.calls.pass_by(context, ctx)
+        self.calls.pass_by(ctx)
         try:
             self._identify(ctx)
             return v1.GetModelResponse(model=self.models.one(request.model))
@@ -196,7 +196,7 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetServerInfoResponse:
         ctx = self._context("chat", "GetServerInfo", context)
-        self.calls.pass_by(context, ctx)
+        self.calls.pass_by(ctx)
         try:
             self._identify(ctx)
             return self.info

@@ -123,7 +123,7 @@ class Context:
     credential: int | None = None
     """Which of the provider's keys the attempt is to be made with, and then which one it was made with; None: any."""
     trace: Any = None
-    """Trace context that the spans of the call's attempts belong to; None while the call is not traced."""
+    """What spans of attempts belong to, recorded or not; None: nothing is traced. See `pipeline/sampling.py`."""
 
     def who(self) -> str:
         """The caller's name, or its address where nothing authenticates callers: for queues that are fair to all."""

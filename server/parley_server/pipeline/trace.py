@@ -20,6 +20,7 @@ from parley_server.core.reply import Outcome, Reply
 from parley_server.core.scrub import scrub
 from parley_server.core.service import AnyRequest, Service
 from parley_server.core.verdict import OK, Verdict, verdict
+from parley_server.pipeline.sampling import Sampling
 
 _W3C = TraceContextTextMapPropagator()
 _SERVER_FAULTS = frozenset({"INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED"})  # the rest is the caller's business
@@ -33,12 +34,17 @@ class Trace:
 
     def __init__(self, tracer: Tracer, capture: bool = False) -> None:
         self._tracer = tracer
+        self._sampling = Sampling(tracer)
         self._capture = capture
 
     def __call__(self, inner: Service) -> Service:
         async def traced(request: Any, ctx: Context) -> Reply[Any]:
+            name = f"{semconv.SERVICE}/{ctx.method}"
+            if not ctx.headers and (place := self._sampling.passes_over(name)) is not None:
+                ctx.trace = place
+                return await inner(request, ctx)
             parent = _W3C.extract(ctx.headers, TraceContext()) if ctx.headers else TraceContext()
-            span = self._tracer.start_span(f"{semconv.SERVICE}/{ctx.method}", parent, SpanKind.SERVER)
+            span = self._tracer.start_span(name, parent, SpanKind.SERVER)
             ctx.trace = set_span_in_context(span, parent)
             if not span.is_recording():
                 return await inner(request, ctx)

@@ -25,6 +25,7 @@ from parley_server.core.service import AnyRequest, Service
 from parley_server.core.target import Target
 from parley_server.core.verdict import OK, Verdict, verdict
 from parley_server.dialects.rate_limits import rate_limits
+from parley_server.pipeline.sampling import Unrecorded
 
 _W3C = TraceContextTextMapPropagator()
 
@@ -68,11 +69,13 @@ class TraceAttempt:
 
     def __call__(self, inner: Service) -> Service:
         async def traced(request: Any, ctx: Context) -> Reply[Any]:
+            # Of a trace that nobody keeps the provider still learns which one it is, and that nobody keeps it.
+            if isinstance(ctx.trace, Unrecorded):
+                ctx.outgoing["traceparent"] = ctx.trace.traceparent()
+                return await inner(request, ctx)
             parent = ctx.trace if ctx.trace is not None else TraceContext()
             if ctx.trace is not None and not get_current_span(parent).is_recording():
-                _W3C.inject(
-                    ctx.outgoing, parent
-                )  # the provider still learns which trace it is, and that nobody keeps it
+                _W3C.inject(ctx.outgoing, parent)
                 return await inner(request, ctx)
             operation = semconv.OPERATIONS[ctx.operation]
             span = self._tracer.start_span(f"{operation} {self._model}", parent, SpanKind.CLIENT)

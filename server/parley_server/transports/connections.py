@@ -11,9 +11,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Mapping
-from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import httpx
@@ -23,6 +23,7 @@ from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What becomes of connections that break, and of peers that do not speak HTTP."""
 
+_LOST = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 _LARGE_BODY = 1 << 20  # bytes; larger ones are handed over in slices, so that the event loop is not held for one
 _SLICE = 1 << 18
 _SAID_TO_ALL = {
@@ -32,11 +33,13 @@ _SAID_TO_ALL = {
 }
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "DELETE"))
 
-_dialled: ContextVar[list[object]] = ContextVar("addresses to which a socket was opened for this request")
-
 
 class BadHeader(ValueError):
     """A header would have been two."""
+
+
+class HungUp(Exception):
+    """A connection that was kept broke before the head of an answer came: it may have been closed long before."""
 
 
 class Place:
@@ -112,13 +115,14 @@ class Connections:
         self._tls = tls
         self._keepalive = keepalive
         self._pool: aiohttp.TCPConnector | None = None
+        self._used: WeakSet[asyncio.BaseProtocol] = WeakSet()
 
     async def exchange(
         self, place: Place, method: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
     ) -> Answer:
         """Send a request; the answer, once its head is here.
 
-        Raises TimeoutError if there is no connection in time, one of BROKEN if there is none or it breaks, BadHeader.
+        Raises TimeoutError if there is no connection in time, HungUp or one of BROKEN if it breaks, BadHeader.
         """
         pool = self._pool
         if pool is None:
@@ -130,6 +134,7 @@ class Connections:
             )
         connection = await pool.connect(place.asked, [], _within(connect_timeout))
         upload: asyncio.Task[None] | None = None
+        is_kept = connection.protocol in self._used
         try:
             protocol = connection.protocol
             if protocol is None or protocol.transport is None:
@@ -146,22 +151,19 @@ class Connections:
                 message, content = await protocol.read()
             if not content.is_eof() and (lost := protocol.closed) is not None:
                 _watch(lost, content)
-        except BaseException:
+        except BaseException as error:
             _cut(connection, upload)
+            if is_kept and isinstance(error, _LOST):
+                raise HungUp from error
             raise
+        if not is_kept:
+            self._used.add(protocol)
         return Answer(message, content, connection, upload)
 
     async def aclose(self) -> None:
         """Close the connections."""
         if self._pool is not None:
             await self._pool.close()
-
-
-def dials() -> list[object]:
-    """A list that grows with every socket that the current task opens from now on."""
-    opened: list[object] = []
-    _dialled.set(opened)
-    return opened
 
 
 @lru_cache(16)
@@ -171,10 +173,13 @@ def _within(seconds: float) -> aiohttp.ClientTimeout:
 
 def _plain(message: RawResponseMessage) -> dict[str, str]:
     """Headers by their lower-case names: a dictionary answers ten times as fast as a multi-dictionary."""
-    headers: dict[str, str] = {}
-    for name, value in message.raw_headers:
-        key, text = name.lower().decode("latin-1"), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    headers = {name.lower(): value for name, value in message.headers.items()}
+    if len(headers) == len(message.raw_headers) and "".join(headers.values()).isascii():
+        return headers
+    headers.clear()  # some come twice, or are in an encoding that nobody knows
+    for raw_name, raw_value in message.raw_headers:
+        name, value = raw_name.lower().decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 
@@ -226,12 +231,10 @@ def _cut(connection: aiohttp.connector.Connection, upload: asyncio.Task[None] | 
 
 def _socket(address: Any) -> socket.socket:
     """A socket that notices within minutes that its peer is gone: a model may think for long, in silence."""
-    family, kind, protocol, _, where = address
+    family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 30), ("TCP_KEEPCNT", 4)):
         if (number := getattr(socket, option, None)) is not None:  # not every system has all three
             made.setsockopt(socket.IPPROTO_TCP, number, value)
-    if (opened := _dialled.get(None)) is not None:
-        opened.append(where)
     return made

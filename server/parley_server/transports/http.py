@@ -20,7 +20,7 @@ from aiohttp.http import HttpProcessingError
 
 from parley_server.core.errors import AttemptTimeout, GatewayError, ProtocolError, StreamInterrupted, Unavailable
 from parley_server.transports.base import Outgoing
-from parley_server.transports.connections import BROKEN, Answer, BadHeader, Connections, Place, dials
+from parley_server.transports.connections import BROKEN, Answer, BadHeader, Connections, HungUp, Place
 
 _INFLATED_BLOCK = 1 << 16
 _MOST_PLACES = 1024
@@ -64,16 +64,17 @@ class HttpTransport:
 
     async def _send(self, request: Outgoing, place: Place, connect_timeout: float) -> Answer:
         for may_resend in (True, False):
-            dialled = dials()
             try:
                 return await self._connections.exchange(
                     place, request.method, request.headers, request.body, connect_timeout
                 )
             except BadHeader:
                 raise _permanent("a header of the request has a line break in it") from None
-            except (*BROKEN, UnicodeError) as error:
-                if not (may_resend and not dialled and _hung_up(error)):
+            except HungUp as error:
+                if not may_resend:
                     raise _failure(error, place, connect_timeout) from None
+            except (*BROKEN, UnicodeError) as error:
+                raise _failure(error, place, connect_timeout) from None
         raise AssertionError("the second round returns or raises")
 
     def _place(self, text: str) -> Place:
@@ -183,11 +184,6 @@ async def _blocks(content: aiohttp.StreamReader, encoding: str) -> AsyncGenerato
         raise StreamInterrupted("the connection to the provider broke before the end of its answer") from None
     if not inflate.eof:
         raise StreamInterrupted("the provider's compressed answer ended early")
-
-
-def _hung_up(error: Exception) -> bool:
-    broken = isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError))
-    return broken and not isinstance(error, aiohttp.ClientConnectorError)
 
 
 def _failure(error: Exception, place: Place, connect_timeout: float) -> GatewayError:
