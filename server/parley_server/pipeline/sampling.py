@@ -59,7 +59,8 @@ class Sampling:
     def __init__(self, tracer: Tracer) -> None:
         ids = getattr(tracer, "id_generator", None)
         self._ids = ids if isinstance(ids, TraceIds) else None
-        self._sampler = getattr(tracer, "sampler", None)
+        sampler = getattr(tracer, "sampler", None)
+        self._sampler = getattr(sampler, "_root", sampler)  # of those that ask the parent first: there is none
 
     def passes_over(self, name: str) -> Unrecorded | None:
         """Its place in a trace, if a call of that name is not to be recorded. If it is, its span has to begin next."""

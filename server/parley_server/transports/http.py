@@ -57,7 +57,8 @@ class HttpTransport:
         try:
             answer = await self._send(request, place, connect_timeout)
         except BaseException:
-            await self._over()
+            if self._over():
+                await self._connections.aclose()
             raise
         self.open += 1
         return HttpResponse(answer, self)
@@ -93,10 +94,10 @@ class HttpTransport:
             place = self._places[text] = made
         return place
 
-    async def _over(self) -> None:
+    def _over(self) -> bool:
+        """A call is over; whether the connections are to be closed after it."""
         self._running -= 1
-        if self._closing and not self._running:
-            await self._connections.aclose()
+        return self._closing and not self._running
 
     async def aclose(self) -> None:
         """Take no more requests, and close all connections as soon as no call uses one."""
@@ -114,45 +115,56 @@ class HttpResponse:
         self.headers: Mapping[str, str] = answer.headers
         self._answer = answer
         self._transport = transport
-        self._blocks = _blocks(answer.content, self.headers.get("content-encoding", "identity").strip().lower())
+        self._content = answer.content
+        self._encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        self._blocks: AsyncGenerator[bytes, None] | None = None
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The decoded body, block by block. Asking again goes on where the last reader stopped."""
+        if self._blocks is None:
+            self._blocks = _blocks(self._content, self._encoding)
         return self._blocks
 
     @property
     def arrived(self) -> bool:
         """Whether the body is here to its end; see `Incoming.arrived`."""
-        return self._answer.content.is_eof()
+        return self._content.is_eof()
 
     async def read(self, limit: int) -> bytes:
         """The whole body; see `Incoming.read`."""
+        if self._content.is_eof() and self._encoding == "identity":  # most whole answers come with their heads
+            whole = self._content.read_nowait()
+            if len(whole) > limit:
+                raise _too_large(limit)
+            return whole
         blocks: list[bytes] = []
         size = 0
-        async for block in self._blocks:
+        async for block in self:
             size += len(block)
             if size > limit:
-                raise ProtocolError(f"the provider's answer is larger than {limit} bytes")
+                raise _too_large(limit)
             blocks.append(block)
         return b"".join(blocks)
 
     async def aclose(self) -> None:
         """Give the connection back if the body has arrived whole, cut it otherwise. Safe to call twice.
 
-        Each of the steps below frees what it frees before it waits for anything, so that a cancellation in between
-        leaves nothing behind.
+        What is to be freed is freed before anything is waited for, so that a cancellation leaves nothing behind.
         """
         if self._closed:
             return
         self._closed = True
         self._transport.open -= 1
         self._answer.let_go()
+        closing = self._transport._over()
         try:
-            with suppress(RuntimeError):  # another task is reading just now: it finds the connection closed
-                await self._blocks.aclose()
+            if self._blocks is not None:
+                with suppress(RuntimeError):  # another task is reading just now: it finds the connection closed
+                    await self._blocks.aclose()
         finally:
-            await self._transport._over()
+            if closing:
+                await self._transport._connections.aclose()
 
 
 @cache
@@ -207,6 +219,10 @@ def _failure(error: Exception, place: Place, connect_timeout: float) -> GatewayE
             return ProtocolError(f"{where} answered something that is not HTTP")
         case _:
             return Unavailable(f"{where} closed the connection before it answered")
+
+
+def _too_large(limit: int) -> ProtocolError:
+    return ProtocolError(f"the provider's answer is larger than {limit} bytes")
 
 
 def _permanent(message: str) -> Unavailable:
