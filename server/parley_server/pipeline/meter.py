@@ -81,7 +81,8 @@ class Meter:
             def complete(final: Final) -> None:
                 self._complete(final, request, outcome)
                 attempts = final.route.attempts
-                attempts.extend(ctx.ledger.attempts)
+                if ctx.ledger.attempts:
+                    attempts.extend(ctx.ledger.attempts)
                 self._enter(attempts.add(usage=final.usage), ctx, start, OK, kind)
 
             def settle(outcome: Outcome) -> None:
@@ -120,7 +121,9 @@ class Meter:
         seconds = ctx.clock() - start
         attempt.provider = self._target.provider
         attempt.model = self._target.model
-        attempt.duration.FromNanoseconds(max(0, int(seconds * 1e9)))
+        duration = attempt.duration
+        duration.seconds = int(seconds)
+        duration.nanos = int(seconds % 1 * 1e9)
         attempt.status.SetInParent()  # also when it is OK
         if ended is not OK:
             attempt.status.code = ended.number

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, Tracer, get_current_span
 
 _NOTHING = TraceContext()
+_NOT_SAMPLED = TraceFlags.RANDOM_TRACE_ID
 
 
 class TraceIds(RandomIdGenerator):
@@ -42,15 +43,16 @@ class Unrecorded:
 
     def span_context(self) -> SpanContext:
         """As OpenTelemetry has it."""
-        if not self._span_id:
-            self._span_id = self._ids.generate_span_id()
-        flags = TraceFlags(TraceFlags.RANDOM_TRACE_ID if self._ids.is_trace_id_random() else TraceFlags.DEFAULT)
-        return SpanContext(self._trace_id, self._span_id, is_remote=False, trace_flags=flags)
+        return SpanContext(self._trace_id, self._span(), is_remote=False, trace_flags=TraceFlags(_NOT_SAMPLED))
 
     def traceparent(self) -> str:
         """As W3C's header has it: whoever is asked for the call learns of the trace, and that it is not recorded."""
-        span = self.span_context()
-        return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+        return f"00-{self._trace_id:032x}-{self._span():016x}-{_NOT_SAMPLED:02x}"
+
+    def _span(self) -> int:
+        if not self._span_id:
+            self._span_id = self._ids.generate_span_id()
+        return self._span_id
 
 
 class Sampling:

@@ -8,16 +8,16 @@ twice the price of the exchange itself: see decisions/0011. Only this file and `
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
 import httpx
 import yarl
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
@@ -82,6 +82,34 @@ class Place:
         return f"{method} {self.target} HTTP/1.1\r\n{text}\r\n".encode()
 
 
+class _Protocol(ResponseHandler):
+    """aiohttp's end of a connection, mended in two places.
+
+    It resumes reading, and with it parsing, after every block that is read, paused or not: a twentieth of what an event
+    of a stream costs. And it leaves the reader of a body waiting for ever when the framing of the body proves broken.
+    """
+
+    has_answered = False
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        content = self._payload
+        super().connection_lost(exc)
+        if content is not None:
+            _break_off(content)
+
+
+class _Pool(aiohttp.TCPConnector):
+    """aiohttp's pool, of connections with our protocol."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = functools.partial(_Protocol, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+
+
 class Answer:
     """The head of an answer, and the connection that its body arrives on. Let go of it when done with, read or not."""
 
@@ -106,6 +134,7 @@ class Answer:
             self._connection.release()
         else:
             _cut(self._connection, self._upload)
+            _break_off(self.content)  # somebody may be reading
 
 
 class Connections:
@@ -115,7 +144,6 @@ class Connections:
         self._tls = tls
         self._keepalive = keepalive
         self._pool: aiohttp.TCPConnector | None = None
-        self._used: WeakSet[asyncio.BaseProtocol] = WeakSet()
 
     async def exchange(
         self, place: Place, method: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
@@ -126,7 +154,7 @@ class Connections:
         """
         pool = self._pool
         if pool is None:
-            pool = self._pool = aiohttp.TCPConnector(
+            pool = self._pool = _Pool(
                 limit=0,  # admission is the pipeline's business; a limit here would queue in silence
                 keepalive_timeout=self._keepalive,
                 ssl=self._tls,
@@ -134,10 +162,10 @@ class Connections:
             )
         connection = await pool.connect(place.asked, [], _within(connect_timeout))
         upload: asyncio.Task[None] | None = None
-        is_kept = connection.protocol in self._used
+        protocol = connection.protocol
+        is_kept = isinstance(protocol, _Protocol) and protocol.has_answered
         try:
-            protocol = connection.protocol
-            if protocol is None or protocol.transport is None:
+            if not isinstance(protocol, _Protocol) or protocol.transport is None:
                 raise aiohttp.ClientConnectionResetError("lost before it was used")
             protocol.set_response_params(skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False)
             head = place.head(method, headers, len(body))
@@ -149,15 +177,12 @@ class Connections:
             message, content = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:
                 message, content = await protocol.read()
-            if not content.is_eof() and (lost := protocol.closed) is not None:
-                _watch(lost, content)
         except BaseException as error:
             _cut(connection, upload)
             if is_kept and isinstance(error, _LOST):
                 raise HungUp from error
             raise
-        if not is_kept:
-            self._used.add(protocol)
+        protocol.has_answered = True
         return Answer(message, content, connection, upload)
 
     async def aclose(self) -> None:
@@ -166,7 +191,7 @@ class Connections:
             await self._pool.close()
 
 
-@lru_cache(16)
+@functools.lru_cache(16)
 def _within(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(connect=seconds)  # bounds DNS, connecting and TLS together
 
@@ -194,29 +219,10 @@ async def _hand_over(writer: StreamWriter, body: bytes) -> None:
             writer.transport.abort()
 
 
-def _watch(lost: asyncio.Future[None], content: aiohttp.StreamReader) -> None:
-    """Have the reader of a body notice that the connection is lost: aiohttp leaves it waiting for ever if the framing
-    of the body turns out to be broken.
-    """
-
-    def notice(_: object) -> None:
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("connection lost"))
-
-    lost.remove_done_callback(_noted)  # one is enough for all answers on the connection
-    lost.add_done_callback(_noted)
-    lost.add_done_callback(notice)
-
-    def forget() -> None:
-        lost.remove_done_callback(notice)
-
-    content.on_eof(forget)
-
-
-def _noted(lost: asyncio.Future[None]) -> None:
-    """Look at the exception, so that asyncio does not report it as overlooked."""
-    if not lost.cancelled():
-        lost.exception()
+def _break_off(content: aiohttp.StreamReader) -> None:
+    """Tell whoever reads a body that no more of it comes."""
+    if not content.is_eof() and content.exception() is None:
+        content.set_exception(aiohttp.ClientPayloadError("connection lost"))
 
 
 def _cut(connection: aiohttp.connector.Connection, upload: asyncio.Task[None] | None) -> None:

@@ -38,7 +38,9 @@ _FINISH = {
     "network_error": v1.FINISH_REASON_ERROR,
     "insufficient_system_resource": v1.FINISH_REASON_ERROR,
 }
+_PREDICTED = ("accepted_prediction_tokens", "rejected_prediction_tokens")
 _CACHE_WRITES = ("cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens")
+_ALWAYS = {"role", "content"}  # what every message has
 _NUMBER = (int, float)
 _NATURAL = (v1.FINISH_REASON_UNSPECIFIED, v1.FINISH_REASON_STOP, v1.FINISH_REASON_TOOL_CALL)
 
@@ -66,23 +68,36 @@ def _response(answer: Body, target: Target, quirks: Quirks) -> v1.ChatResponse:
     choices = answer["choices"]
     choice = choices[0] if len(choices) == 1 else min(choices, key=lambda c: c.get("index") or 0)
     message = choice.get("message") or {}
-    parts = list(_parts(message, answer, target, quirks))
-    kinds = {part.WhichOneof("kind") for part in parts}
-    called = "tool_call" in kinds or ("provider_part" in kinds and any(_is_call(part) for part in parts))
     native = text(choice.get("finish_reason"))
     # Messages inside messages are filled in place, here and below: made on their own they would be copied in.
     response = v1.ChatResponse(
-        finish_reason=finish_reason(native, called=called, refused="refusal" in kinds),
         native_finish_reason=native,
         stop_sequence=stop_sequence(choice),
         logprobs=logprobs(choice.get("logprobs")),
     )
     response.message.role = v1.ROLE_ASSISTANT
-    response.message.parts.extend(parts or [v1.Part(text="")])
+    called = refused = False
+    if (words := _only_words(message, quirks)) is not None:  # nearly every answer
+        response.message.parts.add(text=words)
+    else:
+        parts = list(_parts(message, answer, target, quirks))
+        kinds = {part.WhichOneof("kind") for part in parts}
+        called = "tool_call" in kinds or ("provider_part" in kinds and any(_is_call(part) for part in parts))
+        refused = "refusal" in kinds
+        response.message.parts.extend(parts or [v1.Part(text="")])
+    response.finish_reason = finish_reason(native, called=called, refused=refused)
     fill_route(response.route, answer, target)
     if said := told_usage(answer):
         fill_usage(response.usage, said, apart=quirks.reasoning_apart)
     return response
+
+
+def _only_words(message: Body, quirks: Quirks) -> str | None:
+    """The text of a message that is a text and nothing else; None for any other."""
+    content = message.get("content")
+    if not isinstance(content, str) or quirks.think_tags or any(message[name] for name in message.keys() - _ALWAYS):
+        return None
+    return content
 
 
 def _parts(message: Body, answer: Body, target: Target, quirks: Quirks) -> Iterator[v1.Part]:
@@ -302,16 +317,18 @@ def fill_usage(
         prompt += read
     if total is not None and prompt is not None:
         total = max(total, prompt + (completion or 0))
-    for name, count in (
+    counts = [
         ("input_tokens", prompt),
         ("output_tokens", completion),
         ("total_tokens", total),
         ("cache_read_input_tokens", read),
-        ("cache_write_input_tokens", _count(of_prompt, *_CACHE_WRITES)),
         ("reasoning_output_tokens", reasoning),
-        ("accepted_prediction_tokens", _count(of_completion, "accepted_prediction_tokens")),
-        ("rejected_prediction_tokens", _count(of_completion, "rejected_prediction_tokens")),
-    ):
+    ]
+    if of_prompt:
+        counts.append(("cache_write_input_tokens", _count(of_prompt, *_CACHE_WRITES)))
+    if of_completion:
+        counts += [(name, _count(of_completion, name)) for name in _PREDICTED]
+    for name, count in counts:
         if count is not None:
             setattr(usage, name, count)
 
