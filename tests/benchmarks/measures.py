@@ -38,6 +38,15 @@ class Measure:
 MEASURES = (
     Measure("unary", "Chat, CPU a request", "µs", 1.4, 1.15, is_ratio=True),
     Measure("stream", "StreamChat unpaced, CPU an upstream event", "µs", 1.5, 1.1, is_ratio=True),
+    Measure("unary-known", "Chat by a caller with a key and two limits, CPU a request", "µs", 1.4, 1.15, is_ratio=True),
+    Measure(
+        "stream-known",
+        "StreamChat unpaced by a caller with a key and two limits, CPU an upstream event",
+        "µs",
+        1.5,
+        1.1,
+        is_ratio=True,
+    ),
     Measure("paced", "StreamChat 4 events per 10 ms, CPU an upstream event", "µs", 1.3, 1.1, is_ratio=True),
     Measure("first-p50", "time to first text added at 50 in flight, p50", "ms", 3.0, 1.0),
     Measure("first-p99", "time to first text added at 50 in flight, p99", "ms", 30.0, 8.0),
@@ -95,8 +104,8 @@ MEASURES = (
 )
 
 GROUPS = {
-    "unary": ("unary",),
-    "stream": ("stream",),
+    "unary": ("unary", "unary-known"),
+    "stream": ("stream", "stream-known"),
     "paced": ("paced",),
     "first": ("first-p50", "first-p99"),
     "dialects": tuple(f"dialect-{name}" for name in dialects.names()),
@@ -134,13 +143,14 @@ def measure(
         if groups & {"unary", "stream", "paced", "first", "constant", "peak"}:
             with (
                 servers.gateway(folder, servers.openai(mock), collector) as gateway,
+                servers.gateway(folder, servers.openai(mock), collector, sections=servers.KNOWN) as known,
                 servers.floor(folder, mock) as floor,
                 servers.constant(folder) as constant,
                 peers(folder, mock, jobs.MODELS if with_peers else ()) as others,
             ):
                 targets = {"gateway": gateway, "floor": floor}
                 stopwatch = Stopwatch(folder, length=EVENT, in_flight=IN_FLIGHT)
-                repeated = Repeated(plan, drivers, stopwatch, mock, targets, others, constant, figures)
+                repeated = Repeated(plan, drivers, stopwatch, mock, targets, known, others, constant, figures)
                 yield from repeated.measure(groups)
             _see_telemetry(collector, figures)
         if "dialects" in groups:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.benchmarks import jobs
+from tests.benchmarks import jobs, servers
 from tests.benchmarks.first_text import Stopwatch, percentile
 from tests.benchmarks.job import Job
 from tests.benchmarks.jobs import EVENT, EVENTS, IN_FLIGHT
@@ -25,6 +25,8 @@ class Repeated:
     stopwatch: Stopwatch
     mock: Upstream
     targets: Mapping[str, Process]
+    known: Process
+    """A gateway whose callers have keys and limits: `servers.KEYED` goes with each call."""
     peers: Mapping[str, Peer]
     constant: Process
     figures: Figures
@@ -53,6 +55,10 @@ class Repeated:
         yield from self.targets.items()
         yield from ((name, peer.process) for name, peer in self.peers.items())
 
+    @staticmethod
+    def _streams(target: Process, name: str, number: int) -> Job:
+        return jobs.stream(target, name, number, IN_FLIGHT, pause=0)
+
     def _asked(self, name: str, job: Job) -> Job:
         """The job as the target of that name is to be asked."""
         return self.peers[name].asked(job) if name in self.peers else job
@@ -69,16 +75,19 @@ class Repeated:
             self.figures.notes[f"{name}: bytes of a request to the upstream"] = (
                 after["body_bytes"] - before["body_bytes"]
             ) / asked
-            streams = self._asked(name, jobs.stream(target, name, 100, IN_FLIGHT, pause=0))
+            streams = self._asked(name, self._streams(target, name, 100))
             self.drivers.run(streams)
             for _ in range(1, self.peers[name].rounds if name in self.peers else 1):
                 self.drivers.run(job)
                 self.drivers.run(streams)
         self.drivers.run(jobs.whole(self.constant, "constant", 300, IN_FLIGHT))
+        for job in (jobs.whole(self.known, "gateway", 300, IN_FLIGHT), self._streams(self.known, "gateway", 100)):
+            self.drivers.run(replace(job, headers=servers.KEYED))
 
     def _unary(self) -> None:
         for name, target in self._all():
             self._spent("unary", name, target, jobs.whole(target, name, self.plan.whole, IN_FLIGHT))
+        self._spent_by_callers("unary", jobs.whole(self.known, "gateway", self.plan.whole, IN_FLIGHT))
 
     def _constant(self) -> None:
         cpu = self._cpu(self.constant, jobs.whole(self.constant, "constant", self.plan.whole, IN_FLIGHT))
@@ -86,8 +95,8 @@ class Repeated:
 
     def _stream(self) -> None:
         for name, target in self._all():
-            job = jobs.stream(target, name, self.plan.streams, IN_FLIGHT, pause=0)
-            self._spent("stream", name, target, job, EVENTS)
+            self._spent("stream", name, target, self._streams(target, name, self.plan.streams), EVENTS)
+        self._spent_by_callers("stream", self._streams(self.known, "gateway", self.plan.streams), EVENTS)
 
     def _paced(self) -> None:
         for name, target in self._all():
@@ -97,6 +106,12 @@ class Repeated:
         """Add what `target` spends on each of the `events` of each request."""
         job = self._asked(name, job)
         self.figures.add(key, name, self._cpu(target, job) / job.requests / events)
+
+    def _spent_by_callers(self, key: str, job: Job, events: int = 1) -> None:
+        """The same of the gateway that knows its callers, beside what the floor has just spent."""
+        cpu = self._cpu(self.known, replace(job, headers=servers.KEYED))
+        self.figures.add(f"{key}-known", "gateway", cpu / job.requests / events)
+        self.figures.add(f"{key}-known", "floor", self.figures.samples[key]["floor"][-1])
 
     def _cpu(self, target: Process, job: Job) -> float:
         """Microseconds of CPU time that `target` spends on `job`."""

@@ -17,6 +17,17 @@ from tests.benchmarks.processes import Process, free_port, python, running
 WHOLE_LENGTH = 400
 """Characters of an unary answer."""
 
+_KEY = "sk-bench-0123456789abcdef0123456789abcdef"
+KEYED = {"authorization": f"Bearer {_KEY}"}
+"""What goes with the calls to a gateway that knows its callers."""
+_MUCH = 1_000_000_000
+KNOWN: Mapping[str, Any] = {
+    "callers": {
+        "bench": {"key": "env:BENCH_KEY", "limits": [{kind: _MUCH, "per": "1m"} for kind in ("requests", "tokens")]}
+    }
+}
+"""Sections of its configuration: a caller with a key, and limits that are never reached."""
+
 _SOURCE = Path(__file__).with_name("mock_upstream.c")
 
 
@@ -108,6 +119,7 @@ def gateway(
     environ = {
         **(variables or {}),
         "BENCH_API_KEY": "sk-0123456789abcdef0123456789abcdef",
+        "BENCH_KEY": _KEY,
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{collector.address}",
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
         "OTEL_TRACES_SAMPLER_ARG": "0.01",

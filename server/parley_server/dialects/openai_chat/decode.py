@@ -39,6 +39,7 @@ _FINISH = {
     "insufficient_system_resource": v1.FINISH_REASON_ERROR,
 }
 _PREDICTED = ("accepted_prediction_tokens", "rejected_prediction_tokens")
+_CACHE_READS = ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
 _CACHE_WRITES = ("cache_write_tokens", "cache_creation_input_tokens", "created_cache_tokens")
 _ALWAYS = {"role", "content"}  # what every message has
 _NUMBER = (int, float)
@@ -312,7 +313,7 @@ def fill_usage(
         completion += reasoning if beside or (apart and reasoning > completion) else 0
     read = _count(of_prompt, "cached_tokens")
     if read is None:
-        read = _count(said, "prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens")
+        read = _first(said, _CACHE_READS)
     if read and prompt is not None and read > prompt:
         prompt += read
     if total is not None and prompt is not None:
@@ -325,7 +326,7 @@ def fill_usage(
         ("reasoning_output_tokens", reasoning),
     ]
     if of_prompt:
-        counts.append(("cache_write_input_tokens", _count(of_prompt, *_CACHE_WRITES)))
+        counts.append(("cache_write_input_tokens", _first(of_prompt, _CACHE_WRITES)))
     if of_completion:
         counts += [(name, _count(of_completion, name)) for name in _PREDICTED]
     for name, count in counts:
@@ -333,10 +334,11 @@ def fill_usage(
             setattr(usage, name, count)
 
 
-def _count(said: Body, *names: str) -> int | None:
+def _count(said: Body, name: str) -> int | None:
+    value = said.get(name)
+    return int(value) if isinstance(value, _NUMBER) and 0 <= value < 2**31 else None
+
+
+def _first(said: Body, names: tuple[str, ...]) -> int | None:
     """The first of the named counts that is told."""
-    for name in names:
-        value = said.get(name)
-        if isinstance(value, _NUMBER) and 0 <= value < 2**31:
-            return int(value)
-    return None
+    return next((count for name in names if (count := _count(said, name)) is not None), None)

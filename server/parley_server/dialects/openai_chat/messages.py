@@ -27,6 +27,8 @@ from parley_server.dialects.openai_chat.turns import one_result_each
 Body = dict[str, Any]
 
 _MOST_BREAKPOINTS = 4
+_ASSISTANT = v1.ROLE_ASSISTANT
+_ROLES = {v1.ROLE_SYSTEM: "system", v1.ROLE_DEVELOPER: "developer"}
 _CACHE_CONTROL = "cache_control"
 _ONLY_TEXT = {"type", "text"}  # keys of a text part with nothing else to say
 
@@ -49,16 +51,17 @@ class Messages:
         messages: list[Body] = []
         attachments: list[Any] = []  # of the tool results since the last other message
         for index, message in enumerate(self._request.messages):
+            role = message.role
+            if role != _ASSISTANT and not message.name and (words := _only_words(message)) is not None:
+                self._give(messages, attachments)  # nearly every message comes this way
+                messages.append({"role": self._role(role), "content": words})
+                continue
             path = f"messages[{index}]"
-            if message.role == v1.ROLE_ASSISTANT:
+            if role == _ASSISTANT:
                 self._give(messages, attachments)
                 said = self._assistant(message, path)
                 if self._quirks.empty_turns or said.get("content") or said.get("tool_calls"):
                     messages.append(said)
-                continue
-            if (words := _only_words(message)) is not None:  # nearly every message
-                self._give(messages, attachments)
-                messages.append(self._named(message, {"role": self._role(message.role), "content": words}, path))
                 continue
             content: list[Any] = []
             for number, part in enumerate(message.parts):
@@ -66,10 +69,10 @@ class Messages:
                 if part.WhichOneof("kind") == "tool_result":
                     messages.append(self._result(part.tool_result, here, attachments))
                 else:
-                    content.append(self._content(part, message.role, here))
+                    content.append(self._content(part, role, here))
             if content:
                 self._give(messages, attachments)
-                messages.append(self._named(message, {"role": self._role(message.role), "content": content}, path))
+                messages.append(self._named(message, {"role": self._role(role), "content": content}, path))
         self._give(messages, attachments)
         if self._quirks.one_result_a_turn:
             messages = one_result_each(messages)
@@ -81,13 +84,8 @@ class Messages:
         return messages
 
     def _role(self, role: v1.Role.ValueType) -> str:
-        match role:
-            case v1.ROLE_SYSTEM:
-                return "system"
-            case v1.ROLE_DEVELOPER:
-                return "developer" if self._quirks.developer_role else "system"
-            case _:
-                return "user"
+        word = _ROLES.get(role, "user")
+        return "system" if word == "developer" and not self._quirks.developer_role else word
 
     def _named(self, message: v1.Message, said: Body, path: str) -> Body:
         if message.name:
