@@ -294,7 +294,8 @@ class GatewayServicer(GatewayServiceServicer):
         first = now if ctx.first_output is None else ctx.first_output
         _set_duration(final.route.time_to_first_output, first - ctx.received)
         _set_duration(final.route.total_duration, now - ctx.received)
-        final.warnings.extend(ctx.warnings)
+        if ctx.warnings:
+            final.warnings.extend(ctx.warnings)
         if ctx.cache is not None and not isinstance(final, v1.RerankResponse):
             final.cache.CopyFrom(ctx.cache)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, Tracer, get_current_span
 
 _NOTHING = TraceContext()
@@ -63,6 +63,8 @@ class Sampling:
         self._ids = ids if isinstance(ids, TraceIds) else None
         sampler = getattr(tracer, "sampler", None)
         self._sampler = getattr(sampler, "_root", sampler)  # of those that ask the parent first: there is none
+        # The usual one looks at nothing but the ID, and takes longer to say so than to find out.
+        self._bound = self._sampler.bound if type(self._sampler) is TraceIdRatioBased else None
 
     def passes_over(self, name: str) -> Unrecorded | None:
         """Its place in a trace, if a call of that name is not to be recorded. If it is, its span has to begin next."""
@@ -70,7 +72,12 @@ class Sampling:
         if ids is None or self._sampler is None:
             return None
         trace_id = ids.generate_trace_id()
-        if self._sampler.should_sample(_NOTHING, trace_id, name, SpanKind.SERVER).decision is Decision.DROP:
+        if self._bound is not None:
+            is_dropped = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound
+        else:
+            decided = self._sampler.should_sample(_NOTHING, trace_id, name, SpanKind.SERVER)
+            is_dropped = decided.decision is Decision.DROP
+        if is_dropped:
             return Unrecorded(trace_id, ids)
         ids.put_back(trace_id)
         return None

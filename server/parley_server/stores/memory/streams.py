@@ -12,7 +12,7 @@ from parley_server.stores.streams import Bounds, Ending, Event, Slice, State, St
 OVERHEAD = 120
 """Bytes that an event takes beside its own: objects, and places in a list."""
 _SLACK = 8  # what is too much is dropped in steps of an eighth, so that not every event pays for moving the others
-_REMEMBERED = 10_000  # keys of forgotten streams, so that a reader who comes too late is told so
+_REMEMBERED = 2000  # keys of forgotten streams, so that a reader who comes a little too late is told so
 
 
 class _Stream:
