@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from contextvars import copy_context
-
 import structlog
 
-from parley_server.core.context import Context, begin
+from parley_server.core.context import Context
 
 log = structlog.get_logger("parley.calls")
 
 
 def log_call(ctx: Context) -> None:
-    """A call is over: how it ended, how long it took, who answered, what it has cost."""
-    copy_context().run(_log, ctx)  # whoever tells of the end works for no call
-
-
-def _log(ctx: Context) -> None:
-    begin(ctx)
+    """A call is over: how it ended, how long it took, who answered, what it has cost. Called in its task."""
     code, reason = ctx.ended
     attempts = ctx.ledger.attempts
     last = f"{attempts[-1].provider}/{attempts[-1].model}" if attempts else None

@@ -178,7 +178,7 @@ RECORDED = (
         "rpc.server.call.duration",
         "histogram",
         "s",
-        "Calls, from their arrival to the last byte of the answer.",
+        "Calls, from their arrival until their answer is with gRPC, the last event of a stream included.",
         (semconv.RPC_SYSTEM_NAME, semconv.RPC_METHOD, semconv.RPC_STATUS_CODE, semconv.ERROR_TYPE),
         _RPC_SECONDS,
     ),

@@ -174,34 +174,34 @@ class GatewayServicer(GatewayServiceServicer):
         self, request: v1.ListModelsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.ListModelsResponse:
         ctx = self._context("chat", "ListModels", context)
-        self.calls.pass_by(ctx)
-        try:
-            self._identify(ctx)
-            return self.models.page(request)
-        except GatewayError as error:
-            await self._refuse(error, ctx, context)
+        with self.calls.track(ctx):
+            try:
+                self._identify(ctx)
+                return self.models.page(request)
+            except GatewayError as error:
+                await self._refuse(error, ctx, context)
 
     async def GetModel(
         self, request: v1.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetModelResponse:
         ctx = self._context("chat", "GetModel", context)
-        self.calls.pass_by(ctx)
-        try:
-            self._identify(ctx)
-            return v1.GetModelResponse(model=self.models.one(request.model))
-        except GatewayError as error:
-            await self._refuse(error, ctx, context)
+        with self.calls.track(ctx):
+            try:
+                self._identify(ctx)
+                return v1.GetModelResponse(model=self.models.one(request.model))
+            except GatewayError as error:
+                await self._refuse(error, ctx, context)
 
     async def GetServerInfo(
         self, request: v1.GetServerInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> v1.GetServerInfoResponse:
         ctx = self._context("chat", "GetServerInfo", context)
-        self.calls.pass_by(ctx)
-        try:
-            self._identify(ctx)
-            return self.info
-        except GatewayError as error:
-            await self._refuse(error, ctx, context)
+        with self.calls.track(ctx):
+            try:
+                self._identify(ctx)
+                return self.info
+            except GatewayError as error:
+                await self._refuse(error, ctx, context)
 
     def _context(self, operation: Operation, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> Context:
         new_id, knows_keys = self.make_id(), self.pipelines.callers is not None
