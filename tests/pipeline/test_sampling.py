@@ -32,7 +32,7 @@ def test_as_many_are_recorded_as_the_sampler_wants() -> None:
     sampling = Sampling(ours)
     recorded = 0
     for _ in range(4000):
-        if sampling.passes_over(_NAME) is None:
+        if sampling.passes_over() is None:
             span = ours.start_span(_NAME, TraceContext(), SpanKind.SERVER)
             assert span.is_recording(), "the span was decided upon a second time, with another ID"
             recorded += 1
@@ -40,26 +40,35 @@ def test_as_many_are_recorded_as_the_sampler_wants() -> None:
 
 
 def test_the_next_trace_after_one_that_was_put_back_has_another_id() -> None:
-    ours = tracer(ALWAYS_ON)
+    ours = tracer(TraceIdRatioBased(1))
     ids = set()
     for _ in range(10):
-        assert Sampling(ours).passes_over(_NAME) is None
+        assert Sampling(ours).passes_over() is None
         ids.add(ours.start_span(_NAME, TraceContext()).get_span_context().trace_id)
         ids.add(ours.start_span(_NAME, TraceContext()).get_span_context().trace_id)
     assert len(ids) == 20
 
 
-def test_what_is_recorded_but_not_sent_gets_its_span() -> None:
-    assert Sampling(tracer(StaticSampler(Decision.RECORD_ONLY))).passes_over(_NAME) is None
+class _Counts(StaticSampler):
+    """One that may not be asked twice for a call."""
 
 
-@pytest.mark.parametrize("other", [NoOpTracer(), TracerProvider(sampler=ALWAYS_OFF).get_tracer("other")])
-def test_tracers_with_other_ids_decide_for_themselves(other: Tracer) -> None:
-    assert Sampling(other).passes_over(_NAME) is None
+@pytest.mark.parametrize(
+    "other",
+    [
+        NoOpTracer(),
+        TracerProvider(sampler=TraceIdRatioBased(0)).get_tracer("other IDs"),
+        tracer(_Counts(Decision.DROP)),
+        tracer(ParentBased(_Counts(Decision.DROP))),
+        tracer(ALWAYS_OFF),
+    ],
+)
+def test_others_decide_for_themselves(other: Tracer) -> None:
+    assert Sampling(other).passes_over() is None
 
 
 def test_what_is_not_recorded_has_a_place_all_the_same() -> None:
-    place = Sampling(tracer(ALWAYS_OFF)).passes_over(_NAME)
+    place = Sampling(tracer(TraceIdRatioBased(0))).passes_over()
     assert isinstance(place, Unrecorded)
     told = span_context(place)
     assert told.is_valid

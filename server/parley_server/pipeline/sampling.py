@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from opentelemetry.context import Context as TraceContext
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
-from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, Tracer, get_current_span
+from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
+from opentelemetry.trace import SpanContext, TraceFlags, Tracer, get_current_span
 
 _NOTHING = TraceContext()
 _NOT_SAMPLED = TraceFlags.RANDOM_TRACE_ID
@@ -56,28 +56,27 @@ class Unrecorded:
 
 
 class Sampling:
-    """Asks the tracer's own sampler. Tracers with other IDs than `TraceIds` are left to decide when a span is begun."""
+    """Decides as the SDK's `TraceIdRatioBased` does, by itself or as the root of `ParentBased`.
+
+    Any other sampler is left to decide when a span is begun: it may count, and is not to be asked twice. So are tracers
+    with other IDs than `TraceIds`.
+    """
 
     def __init__(self, tracer: Tracer) -> None:
-        ids = getattr(tracer, "id_generator", None)
-        self._ids = ids if isinstance(ids, TraceIds) else None
-        sampler = getattr(tracer, "sampler", None)
-        self._sampler = getattr(sampler, "_root", sampler)  # of those that ask the parent first: there is none
-        # The usual one looks at nothing but the ID, and takes longer to say so than to find out.
-        self._bound = self._sampler.bound if type(self._sampler) is TraceIdRatioBased else None
+        ids, sampler = getattr(tracer, "id_generator", None), getattr(tracer, "sampler", None)
+        root = getattr(sampler, "_root", sampler)
+        self._ids: TraceIds | None = None
+        self._bound = 0
+        if isinstance(ids, TraceIds) and type(root) is TraceIdRatioBased:
+            self._ids, self._bound = ids, root.bound
 
-    def passes_over(self, name: str) -> Unrecorded | None:
-        """Its place in a trace, if a call of that name is not to be recorded. If it is, its span has to begin next."""
+    def passes_over(self) -> Unrecorded | None:
+        """Its place in a trace, if the call is not to be recorded. If it is, its span has to be the next to begin."""
         ids = self._ids
-        if ids is None or self._sampler is None:
+        if ids is None:
             return None
         trace_id = ids.generate_trace_id()
-        if self._bound is not None:
-            is_dropped = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound
-        else:
-            decided = self._sampler.should_sample(_NOTHING, trace_id, name, SpanKind.SERVER)
-            is_dropped = decided.decision is Decision.DROP
-        if is_dropped:
+        if trace_id & TraceIdRatioBased.TRACE_ID_LIMIT >= self._bound:
             return Unrecorded(trace_id, ids)
         ids.put_back(trace_id)
         return None

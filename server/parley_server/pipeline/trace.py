@@ -39,12 +39,11 @@ class Trace:
 
     def __call__(self, inner: Service) -> Service:
         async def traced(request: Any, ctx: Context) -> Reply[Any]:
-            name = f"{semconv.SERVICE}/{ctx.method}"
-            if not ctx.headers and (place := self._sampling.passes_over(name)) is not None:
+            if not ctx.headers and (place := self._sampling.passes_over()) is not None:
                 ctx.trace = place
                 return await inner(request, ctx)
             parent = _W3C.extract(ctx.headers, TraceContext()) if ctx.headers else TraceContext()
-            span = self._tracer.start_span(name, parent, SpanKind.SERVER)
+            span = self._tracer.start_span(f"{semconv.SERVICE}/{ctx.method}", parent, SpanKind.SERVER)
             ctx.trace = set_span_in_context(span, parent)
             if not span.is_recording():
                 return await inner(request, ctx)

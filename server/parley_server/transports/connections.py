@@ -2,7 +2,7 @@
 
 The pool is what is hard to make (names, addresses tried side by side, TLS, proxies, connections kept), and so is the
 parser of answers. The client around them works out for each request what a provider's URL settles once and for all, at
-twice the price of the exchange itself: see decisions/0011. Only this file and `http.py` know aiohttp and httpx.
+twice the price of the exchange itself: see decisions/0038. Only this file and `http.py` know aiohttp and httpx.
 """
 
 from __future__ import annotations
