@@ -154,17 +154,12 @@ async def test_closing_the_window_it_runs_in_ends_it(tmp_path: Path) -> None:
     path = tmp_path / "parley.yaml"
     path.write_text(yaml.safe_dump(config()))
     outside, inside = os.openpty()
-
-    def take_the_terminal() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "parley_server", "serve", "--config", str(path)),
         stdin=inside,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=take_the_terminal,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(inside)
     assert process.stderr is not None
