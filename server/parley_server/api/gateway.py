@@ -292,8 +292,9 @@ class GatewayServicer(GatewayServiceServicer):
     def _sign(self, final: Final, ctx: Context) -> None:
         now = self.clock()
         first = now if ctx.first_output is None else ctx.first_output
-        _set_duration(final.route.time_to_first_output, first - ctx.received)
-        _set_duration(final.route.total_duration, now - ctx.received)
+        route = final.route
+        _set_duration(route.time_to_first_output, first - ctx.received)
+        _set_duration(route.total_duration, now - ctx.received)
         if ctx.warnings:
             final.warnings.extend(ctx.warnings)
         if ctx.cache is not None and not isinstance(final, v1.RerankResponse):

@@ -98,7 +98,8 @@ class Wire:
         auth = auth or provider.auth.for_request(self.target.model, ctx)
         may_renew = True
         while True:
-            incoming = await self._exchange(Outgoing(call.method, url, headers, call.body), auth)
+            signed = headers.copy()
+            incoming = await self._exchange(Outgoing(call.method, url, signed, call.body), signed, auth)
             if ctx is not None:
                 ctx.answer_headers = incoming.headers
             if incoming.status < 300:
@@ -116,10 +117,10 @@ class Wire:
                 raise error
             may_renew = True  # of another key
 
-    async def _exchange(self, request: Outgoing, auth: Auth) -> Incoming:
+    async def _exchange(self, request: Outgoing, headers: dict[str, str], auth: Auth) -> Incoming:
+        """`headers`: those of `request`, to which what `auth` shows is added."""
         try:
-            signed = {**request.headers, **await auth.headers(request)}
-            request = Outgoing(request.method, request.url, signed, request.body)
+            headers.update(await auth.headers(request))
             return await self._transport.send(request, connect_timeout=self._connect_timeout)
         except GatewayError as error:
             raise self.named(error) from None
