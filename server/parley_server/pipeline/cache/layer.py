@@ -90,16 +90,16 @@ class Cache:
         scope = Scope(ctx.tenant, "", self._resolve(request.model, ctx.operation))
         key = self._answers.keys.chat(request, scope, plain=True)
         entry = self._answers.local(key)
-        if entry is None or not entry.is_fresh(self._answers.wall()):
-            return False
+        if entry is not None and not entry.is_fresh(self._answers.wall()):
+            entry = None
         ctx.at_hand = (key, entry)
-        return True
+        return entry is not None
 
     def __call__(self, inner: Service) -> Service:
         apart = self._flights(inner)
 
         async def cached(request: v1.ChatRequest, ctx: Context) -> Reply[v1.ChatResponse]:
-            if ctx.at_hand is not None:
+            if ctx.at_hand is not None and ctx.at_hand[1] is not None:
                 return given(self._answers, *ctx.at_hand, ctx)
             policy = self._policies.of(request.model)
             mode = mode_of(request, policy)
@@ -139,7 +139,8 @@ class Cache:
 
     def _question(self, request: v1.ChatRequest, ctx: Context) -> Question:
         scope = Scope(ctx.tenant, request.response_cache.namespace, self._resolve(request.model, ctx.operation))
-        return Question(request, scope, self._answers.keys.chat(request, scope))
+        key = self._answers.keys.chat(request, scope) if ctx.at_hand is None else ctx.at_hand[0]
+        return Question(request, scope, key)
 
     def _refresh(self, lookup: Lookup, inner: Service, question: Question, ctx: Context) -> None:
         """Have the answer made anew in the background, once at a time."""
