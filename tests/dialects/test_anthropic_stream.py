@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley import v1
-from parley_server.core.errors import Overloaded, ProtocolError, RateLimited, StreamInterrupted, Unavailable
+from parley_server.core.errors import (
+    CredentialsRejected,
+    Overloaded,
+    ProtocolError,
+    RateLimited,
+    StreamInterrupted,
+    Unavailable,
+)
 from tests.dialects.anthropic_wire import DIALECT, TARGET, comparable, message, messages, read, streamed, wire
 
 SIGNED_TOOL_TURN = message(
@@ -170,6 +177,13 @@ def test_an_error_inside_a_stream_is_the_error_it_would_have_been(kind: str, exp
         read(wire(*events[:4], failure))
     assert type(raised.value) is expected
     assert raised.value.provider_error.request_id == "req_1"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("kind", "for_model"), [("permission_error", True), ("authentication_error", False)])
+def test_a_refused_key_is_refused_for_the_model_or_for_all(kind: str, for_model: bool) -> None:
+    with pytest.raises(CredentialsRejected) as raised:
+        read(wire({"type": "error", "error": {"type": kind, "message": "no"}}))
+    assert raised.value.for_model is for_model
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,12 @@ def refused(status: int) -> CredentialsRejected:
     return CredentialsRejected("no", provider_error=v1.ProviderError(http_status=status))
 
 
+def refused_for_the_model() -> CredentialsRejected:
+    error = refused(200)
+    error.for_model = True
+    return error
+
+
 async def shown(auth: Any, model: str = "m", request: Outgoing = REQUEST) -> tuple[str, Any]:
     """The key that a new request is shown with, and what it is told of the outcome by."""
     use = auth.for_request(model)
@@ -83,6 +89,7 @@ async def test_a_large_request_weighs_more() -> None:
         (refused(401), DEAD_FOR, True),
         (refused(400), DEAD_FOR, True),
         (refused(403), DEAD_FOR, False),
+        (refused_for_the_model(), DEAD_FOR, False),
         (QuotaExhausted("no money"), DEAD_FOR, True),
         (QuotaExhausted("no money", retry_after=3600), 3600, True),
         (RateLimited("slow"), COOL_FOR, False),

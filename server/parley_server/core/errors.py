@@ -227,6 +227,8 @@ class CredentialsRejected(GatewayError):
     code = Code.FAILED_PRECONDITION
     reason = "PROVIDER_CREDENTIALS_REJECTED"
     falls_back = True
+    for_model = False
+    """Whether the key is good and only not allowed this model, where that is told otherwise than by status 403."""
 
 
 class PromptBlocked(GatewayError):

@@ -88,7 +88,10 @@ def error(status: int, headers: Mapping[str, str], body: bytes, target: Target) 
 
 def error_inside(event: Mapping[str, Any], target: Target) -> GatewayError:
     """What an `error` event inside a stream means: the same as the same body with a status would."""
-    return _read(200, event, target)
+    found = _read(200, event, target)
+    if isinstance(found, CredentialsRejected) and found.provider_error is not None:
+        found.for_model = found.provider_error.type == "permission_error"  # which has status 403
+    return found
 
 
 def _read(status: int, said: Any, target: Target) -> GatewayError:

@@ -153,7 +153,8 @@ class Keyring(Auth):
             case CredentialsRejected():
                 said = error.provider_error
                 status = said.http_status if said is not None else 0
-                if status == 403 or (said is not None and said.code == "403"):  # as it is told within a 200
+                within = said is not None and said.code == "403"  # as it is told within a 200
+                if status == 403 or within or error.for_model:
                     self._bar(key, model, Why.FORBIDDEN, DEAD_FOR)
                 else:
                     self._bar(key, _ALL, Why.DEAD, DEAD_FOR)
