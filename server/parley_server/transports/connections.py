@@ -107,7 +107,8 @@ class _Pool(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._factory = functools.partial(_Protocol, loop=asyncio.get_running_loop())  # type: ignore[assignment]
+        make = functools.partial(_Protocol, loop=asyncio.get_running_loop())
+        self._factory = make  # type: ignore[assignment]  # of the class above
 
 
 class Answer:
@@ -197,7 +198,7 @@ def _within(seconds: float) -> aiohttp.ClientTimeout:
 
 
 def _plain(message: RawResponseMessage) -> dict[str, str]:
-    """Headers by their lower-case names: a dictionary answers ten times as fast as a multi-dictionary."""
+    """Headers by their names in lower case, as everybody asks for them."""
     headers = {name.lower(): value for name, value in message.headers.items()}
     if len(headers) == len(message.raw_headers) and "".join(headers.values()).isascii():
         return headers
