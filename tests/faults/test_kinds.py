@@ -115,7 +115,8 @@ async def outcomes(
             providers[kind.name] = said
             environ |= variables
         environ |= {name: upstream.base_url for name in environ if name.endswith(("_URL", "_BASE", "_ENDPOINT"))}
-        settings = config(providers=providers, timeouts=CLOCKS, retry={"base": 0.01, "attempts_per_target": 2})
+        clocks = {**CLOCKS, "connect": 5.0}  # fifty connections are made at a moment, to this one process
+        settings = config(providers=providers, timeouts=clocks, retry={"base": 0.01, "attempts_per_target": 2})
         async with gateway(settings, tmp_path_factory.mktemp("kinds"), environ) as server:
             free = asyncio.Semaphore(_AT_ONCE)
 
