@@ -27,26 +27,26 @@ class Calls:
         """Called with every call whose handler is done; `ctx.ended` says how the call ended."""
         self.begun = 0
         """Calls so far, those that are over included."""
-        self._handled: set[_Task] = set()
+        self._handling: set[_Task] = set()
         self._sending: list[ref[_Task]] = []  # the rest of those whose handlers are done; some have ended meanwhile
         self._crowded = _FEW
         self._waiting: asyncio.Event | None = None  # somebody waits for the last handler
 
     def __len__(self) -> int:
-        return len(self._handled) + len(self._unsent())
+        return len(self._handling) + len(self._unsent())
 
     def track(self, ctx: Context) -> _Handler:
         """Count the current task as the handler of a call until the block ends, and the call until gRPC is done."""
         self.begun += 1
         task = _task()
-        self._handled.add(task)
+        self._handling.add(task)
         return _Handler(self, task, ctx)
 
     @contextmanager
     def background(self) -> Iterator[None]:
         """Count the current task, which is no handler, as a call of its own until the block ends."""
         task = _task()
-        self._handled.add(task)
+        self._handling.add(task)
         try:
             yield
         finally:
@@ -67,8 +67,8 @@ class Calls:
                 asyncio.get_running_loop().call_exception_handler(told)
 
     def _leave(self, task: _Task) -> None:
-        self._handled.discard(task)
-        if self._waiting is not None and not self._handled:
+        self._handling.discard(task)
+        if self._waiting is not None and not self._handling:
             self._waiting.set()
 
     def _unsent(self) -> list[_Task]:
@@ -90,13 +90,13 @@ class Calls:
     def cut(self) -> int:
         """Cancel the calls that are left; they answer SHUTTING_DOWN. Gives their number."""
         self.cut_off = True
-        for task in self._handled:
+        for task in self._handling:
             task.cancel()
         return len(self)
 
     async def cleaned_up(self, seconds: float) -> bool:
         """Wait until every handler is done, at most `seconds`; whether that happened."""
-        if not self._handled:
+        if not self._handling:
             return True
         if self._waiting is None:
             self._waiting = asyncio.Event()

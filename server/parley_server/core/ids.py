@@ -5,7 +5,6 @@ Every call makes one, so this is written for speed: it takes a third of what a g
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Iterator
@@ -13,12 +12,6 @@ from collections.abc import Iterator
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [high + low for high in _DIGITS for low in _DIGITS]  # by ten bits
 _MASK = len(_PAIRS) - 1
-
-
-@functools.lru_cache(2)
-def _of_second(unit: int) -> str:
-    """The digits of a time in units of 1.024 s, which calls have in common for as long."""
-    return _PAIRS[unit >> 30] + _PAIRS[unit >> 20 & _MASK] + _PAIRS[unit >> 10 & _MASK] + _PAIRS[unit & _MASK]
 
 
 def _random() -> Iterator[bytes]:
@@ -42,7 +35,10 @@ def ulid(milliseconds: int, randomness: bytes) -> str:
     one = int.from_bytes(randomness[:5], "big")
     two = int.from_bytes(randomness[5:], "big")
     return (
-        _of_second(milliseconds // 1024)
+        _PAIRS[milliseconds >> 40]
+        + _PAIRS[milliseconds >> 30 & _MASK]
+        + _PAIRS[milliseconds >> 20 & _MASK]
+        + _PAIRS[milliseconds >> 10 & _MASK]
         + _PAIRS[milliseconds & _MASK]
         + _PAIRS[one >> 30]
         + _PAIRS[one >> 20 & _MASK]

@@ -98,8 +98,7 @@ class Wire:
         auth = auth or provider.auth.for_request(self.target.model, ctx)
         may_renew = True
         while True:
-            signed = headers.copy()
-            incoming = await self._exchange(Outgoing(call.method, url, signed, call.body), signed, auth)
+            incoming = await self._exchange(Outgoing(call.method, url, headers, call.body), auth)
             if ctx is not None:
                 ctx.answer_headers = incoming.headers
             if incoming.status < 300:
@@ -117,10 +116,10 @@ class Wire:
                 raise error
             may_renew = True  # of another key
 
-    async def _exchange(self, request: Outgoing, headers: dict[str, str], auth: Auth) -> Incoming:
-        """`headers`: those of `request`, to which what `auth` shows is added."""
+    async def _exchange(self, request: Outgoing, auth: Auth) -> Incoming:
         try:
-            headers.update(await auth.headers(request))
+            signed = {**request.headers, **await auth.headers(request)}
+            request = Outgoing(request.method, request.url, signed, request.body)
             return await self._transport.send(request, connect_timeout=self._connect_timeout)
         except GatewayError as error:
             raise self.named(error) from None

@@ -20,6 +20,8 @@ import yarl
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
 
+from parley_server.transports.base import Outgoing
+
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What becomes of connections that break, and of peers that do not speak HTTP."""
 
@@ -71,15 +73,15 @@ class Place:
         self.asked = aiohttp.ClientRequest("GET", address, loop=asyncio.get_running_loop(), **by_proxy)
         """What the pool knows its connections by. It is never sent."""
 
-    def head(self, method: str, headers: Mapping[str, str], size: int) -> bytes:
-        """The beginning of a request whose body has `size` bytes. Raises BadHeader."""
-        lines = {**self.headers, **headers}
-        if (size or method not in _WITHOUT_BODY) and "content-length" not in lines:
-            lines["content-length"] = str(size)
+    def head(self, request: Outgoing) -> bytes:
+        """What goes ahead of the body. Raises BadHeader."""
+        lines = {**self.headers, **request.headers}
+        if (request.body or request.method not in _WITHOUT_BODY) and "content-length" not in lines:
+            lines["content-length"] = str(len(request.body))
         text = "".join([f"{name}: {value}\r\n" for name, value in lines.items()])
         if text.count("\n") != len(lines) or text.count("\r") != len(lines) or "\0" in text:
             raise BadHeader
-        return f"{method} {self.target} HTTP/1.1\r\n{text}\r\n".encode()
+        return f"{request.method} {self.target} HTTP/1.1\r\n{text}\r\n".encode()
 
 
 class _Protocol(ResponseHandler):
@@ -146,9 +148,7 @@ class Connections:
         self._keepalive = keepalive
         self._pool: aiohttp.TCPConnector | None = None
 
-    async def exchange(
-        self, place: Place, method: str, headers: Mapping[str, str], body: bytes, connect_timeout: float
-    ) -> Answer:
+    async def exchange(self, place: Place, request: Outgoing, connect_timeout: float) -> Answer:
         """Send a request; the answer, once its head is here.
 
         Raises TimeoutError if there is no connection in time, HungUp or one of BROKEN if it breaks, BadHeader.
@@ -168,8 +168,9 @@ class Connections:
         try:
             if not isinstance(protocol, _Protocol) or protocol.transport is None:
                 raise aiohttp.ClientConnectionResetError("lost before it was used")
-            protocol.set_response_params(skip_payload=method == "HEAD", read_until_eof=True, auto_decompress=False)
-            head = place.head(method, headers, len(body))
+            is_head = request.method == "HEAD"
+            protocol.set_response_params(skip_payload=is_head, read_until_eof=True, auto_decompress=False)
+            head, body = place.head(request), request.body
             if len(body) > _LARGE_BODY:
                 protocol.transport.write(head)
                 upload = asyncio.create_task(_hand_over(StreamWriter(protocol, asyncio.get_running_loop()), body))

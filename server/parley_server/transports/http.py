@@ -57,8 +57,7 @@ class HttpTransport:
         try:
             answer = await self._send(request, place, connect_timeout)
         except BaseException:
-            if self._over():
-                await self._connections.aclose()
+            await self._over()
             raise
         self.open += 1
         return HttpResponse(answer, self)
@@ -66,9 +65,7 @@ class HttpTransport:
     async def _send(self, request: Outgoing, place: Place, connect_timeout: float) -> Answer:
         for may_resend in (True, False):
             try:
-                return await self._connections.exchange(
-                    place, request.method, request.headers, request.body, connect_timeout
-                )
+                return await self._connections.exchange(place, request, connect_timeout)
             except BadHeader:
                 raise _permanent("a header of the request has a line break in it") from None
             except HungUp as error:
@@ -94,10 +91,10 @@ class HttpTransport:
             place = self._places[text] = made
         return place
 
-    def _over(self) -> bool:
-        """A call is over; whether the connections are to be closed after it."""
+    async def _over(self) -> None:
         self._running -= 1
-        return self._closing and not self._running
+        if self._closing and not self._running:
+            await self._connections.aclose()
 
     async def aclose(self) -> None:
         """Take no more requests, and close all connections as soon as no call uses one."""
@@ -115,7 +112,6 @@ class HttpResponse:
         self.headers: Mapping[str, str] = answer.headers
         self._answer = answer
         self._transport = transport
-        self._content = answer.content
         self._encoding = self.headers.get("content-encoding", "identity").strip().lower()
         self._blocks: AsyncGenerator[bytes, None] | None = None
         self._closed = False
@@ -123,18 +119,18 @@ class HttpResponse:
     def __aiter__(self) -> AsyncIterator[bytes]:
         """The decoded body, block by block. Asking again goes on where the last reader stopped."""
         if self._blocks is None:
-            self._blocks = _blocks(self._content, self._encoding)
+            self._blocks = _blocks(self._answer.content, self._encoding)
         return self._blocks
 
     @property
     def arrived(self) -> bool:
         """Whether the body is here to its end; see `Incoming.arrived`."""
-        return self._content.is_eof()
+        return self._answer.content.is_eof()
 
     async def read(self, limit: int) -> bytes:
         """The whole body; see `Incoming.read`."""
-        if self._content.is_eof() and self._encoding == "identity":  # most whole answers come with their heads
-            whole = self._content.read_nowait()
+        if self._answer.content.is_eof() and self._encoding == "identity":  # most whole answers come with their heads
+            whole = self._answer.content.read_nowait()
             if len(whole) > limit:
                 raise _too_large(limit)
             return whole
@@ -157,14 +153,12 @@ class HttpResponse:
         self._closed = True
         self._transport.open -= 1
         self._answer.let_go()
-        closing = self._transport._over()
         try:
             if self._blocks is not None:
                 with suppress(RuntimeError):  # another task is reading just now: it finds the connection closed
                     await self._blocks.aclose()
         finally:
-            if closing:
-                await self._transport._connections.aclose()
+            await self._transport._over()
 
 
 @cache

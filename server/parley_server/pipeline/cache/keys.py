@@ -135,10 +135,8 @@ def canonical(request: Cacheable) -> bytes:
 
 def _without_model(request: v1.ChatRequest) -> bytes:
     # It is the first field, and so the first in the bytes: a copy without it costs more than to cut it off.
-    size = len(request.model.encode())
-    if size >= 128:  # its length takes more than a byte; there are few names like that
-        size = v1.ChatRequest(model=request.model).ByteSize() - 2
-    return request.SerializeToString(deterministic=True)[size + 2 if size else 0 :]
+    model = v1.ChatRequest(model=request.model).ByteSize()
+    return request.SerializeToString(deterministic=True)[model:]
 
 
 def is_plain(request: v1.ChatRequest) -> bool:
