@@ -10,10 +10,7 @@ import pytest
 
 from parley_server.api.calls import Calls
 from parley_server.core.context import Context
-
-
-def context(number: int = 0) -> Context:
-    return Context(operation="chat", streaming=False, request_id=f"req_{number}", response_id=f"resp_{number}")
+from tests.fakes import context
 
 
 class Call:

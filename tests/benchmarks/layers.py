@@ -13,7 +13,6 @@ from tests.benchmarks.servers import Upstream
 
 ROUTE = "either"
 """A name for two targets, of which the second is asked as well when the first is slow: it never is."""
-_MUCH = 1_000_000_000
 
 _ON: Mapping[str, Any] = {
     "breaker": {"enabled": True},
@@ -35,7 +34,7 @@ def gateways(folder: Path, mock: Upstream, collector: Process, model: str) -> It
     `floor` without them.
     """
     [(_, settings)] = servers.openai(mock).items()
-    limits = {"requests_per_minute": _MUCH, "tokens_per_minute": _MUCH}
+    limits = {"requests_per_minute": servers.MUCH, "tokens_per_minute": servers.MUCH}
     two = {"openai": settings, "second": {**settings, "kind": "openai"}}
     limited = {name: {**one, "limits": limits} for name, one in two.items()}
     targets = [{"model": f"{provider}/{model}"} for provider in two]

@@ -20,12 +20,10 @@ WHOLE_LENGTH = 400
 _KEY = "sk-bench-0123456789abcdef0123456789abcdef"
 KEYED = {"authorization": f"Bearer {_KEY}"}
 """What goes with the calls to a gateway that knows its callers."""
-_MUCH = 1_000_000_000
-KNOWN: Mapping[str, Any] = {
-    "callers": {
-        "bench": {"key": "env:BENCH_KEY", "limits": [{kind: _MUCH, "per": "1m"} for kind in ("requests", "tokens")]}
-    }
-}
+MUCH = 1_000_000_000
+"""A limit that is never reached."""
+LIMITS = tuple({kind: MUCH, "per": "1m"} for kind in ("requests", "tokens"))
+KNOWN: Mapping[str, Any] = {"callers": {"bench": {"key": "env:BENCH_KEY", "limits": LIMITS}}}
 """Sections of its configuration: a caller with a key, and limits that are never reached."""
 
 _SOURCE = Path(__file__).with_name("mock_upstream.c")

@@ -25,7 +25,6 @@ from tests.benchmarks.soak.calls import ROUTE, Caller
 from tests.gateway.process import Gateway, config, gateway
 
 _KEY = "sk-soak-0123456789abcdef0123456789abcdef"
-_MUCH = 1_000_000_000
 _BAD = 5  # every so many reloads one is refused
 _MODELS: dict[str, dict[str, Any]] = {
     "fails": {"errors": [{"status": 503}], "repeat_errors": True},
@@ -115,7 +114,7 @@ async def scene(folder: Path) -> AsyncIterator[Scene]:
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
             "OTEL_TRACES_SAMPLER_ARG": "0.01",
         }
-        limits = [{kind: _MUCH, "per": "1m"} for kind in ("requests", "tokens")] + [{"concurrency": _MUCH}]
+        limits = [*servers.LIMITS, {"concurrency": servers.MUCH}]
         settings = config(
             callers={"soak": {"key": "env:SOAK_KEY", "limits": limits}},
             providers={
